@@ -1,0 +1,1 @@
+//! A private C ABI on fabriq, so that the test programs of libzmq judge its semantics. Not a supported interface yet.

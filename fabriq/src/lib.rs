@@ -1,0 +1,1 @@
+//! ZeroMQ sockets over the fastest wire that each endpoint URL names.

@@ -1,0 +1,1 @@
+//! The conformance suite that every fabriq transport instantiates, and simulated media to run it on.

@@ -1,0 +1,450 @@
+//! Frames: the bytes of one message part, inline, static, in a pool slot, on the heap, or in memory the user owns.
+//! Shared and read-only; [`FrameMut`] is the writable form before `freeze`. Knows no wire.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::deferral::defer_call;
+use crate::pool::{Key, MemoryDomain, Slot, SlotMut};
+
+/// Frames up to this many bytes live inside the [`Frame`] itself: no allocation, no reference count.
+pub const INLINE_MAX: usize = 70;
+
+/// The read-only bytes of one part. 72 bytes itself; a clone of anything larger than [`INLINE_MAX`] shares memory.
+#[derive(Clone)]
+pub struct Frame(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Inline { len: u8, bytes: [u8; INLINE_MAX] },
+    Static(&'static [u8]),
+    Heap(Arc<[u8]>),
+    Slot(Slot),
+    Owned(Owned),
+}
+
+/// Bytes inside some owner whose drop gives them back.
+#[derive(Clone)]
+struct Owned {
+    start: NonNull<u8>,
+    len: usize,
+    owner: Arc<dyn Owner>,
+}
+
+// SAFETY: the bytes are read-only for as long as the owner lives, and every owner is Send + Sync. Test:
+// `frames_cross_threads` (Miri reports a race if an owner were not).
+unsafe impl Send for Owned {}
+// SAFETY: as above; a shared reference only reads.
+unsafe impl Sync for Owned {}
+
+/// Keeps bytes alive at one address until dropped.
+trait Owner: Send + Sync {
+    fn as_bytes(&self) -> Option<&Bytes> {
+        None
+    }
+}
+
+impl Owner for Vec<u8> {}
+impl Owner for memmap2::Mmap {}
+impl Owner for memmap2::MmapMut {}
+impl<T: Owner + ?Sized> Owner for Arc<T> {}
+impl Owner for Bytes {
+    fn as_bytes(&self) -> Option<&Bytes> {
+        Some(self)
+    }
+}
+
+/// Calls the user's free function once, when the last reference has gone, outside every fabriq lock.
+struct Free(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Owner for Free {}
+impl Drop for Free {
+    fn drop(&mut self) {
+        if let Some(free) = self.0.take() {
+            defer_call(free);
+        }
+    }
+}
+
+impl Frame {
+    /// No bytes.
+    pub const EMPTY: Self = Self(Repr::Inline { len: 0, bytes: [0; INLINE_MAX] });
+
+    /// A copy of `bytes`: inside the frame up to [`INLINE_MAX`], else one allocation.
+    #[inline]
+    pub fn copy_from_slice(bytes: &[u8]) -> Self {
+        if bytes.len() <= INLINE_MAX { Self::inline(bytes) } else { Self(Repr::Heap(bytes.into())) }
+    }
+
+    #[inline]
+    fn inline(bytes: &[u8]) -> Self {
+        let mut inline = [0; INLINE_MAX];
+        inline[..bytes.len()].copy_from_slice(bytes);
+        Self(Repr::Inline { len: bytes.len() as u8, bytes: inline })
+    }
+
+    /// Refers to `bytes`, which live for ever. Never copies.
+    pub const fn from_static(bytes: &'static [u8]) -> Self {
+        Self(Repr::Static(bytes))
+    }
+
+    /// Refers to a range of a mapped file. The bytes are read when they are sent, so a file that someone changes or
+    /// truncates meanwhile sends changed bytes, or raises SIGBUS as any access to such a mapping does.
+    ///
+    /// Returns `None` when the range is not inside the map.
+    pub fn from_mmap(map: Arc<memmap2::Mmap>, range: std::ops::Range<usize>) -> Option<Self> {
+        let bytes = map.get(range)?;
+        let (start, len) = (NonNull::from(bytes).cast(), bytes.len());
+        Some(Self(Repr::Owned(Owned { start, len, owner: Arc::new(map) })))
+    }
+
+    /// Refers to memory that the caller owns. `free` runs exactly once, when the last reference has gone (after the
+    /// device has read it, not after `send` returns), on any thread, while fabriq holds no lock.
+    ///
+    /// # Safety
+    /// `start..start + len` must be readable, and nobody may write to it, until `free` has been called.
+    pub unsafe fn from_raw(
+        start: *const u8,
+        len: usize,
+        free: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        let Some(start) = NonNull::new(start.cast_mut()) else {
+            drop(Free(Some(Box::new(free))));
+            return Self::EMPTY;
+        };
+        Self(Repr::Owned(Owned { start, len, owner: Arc::new(Free(Some(Box::new(free)))) }))
+    }
+
+    fn owned(owner: impl Owner + Deref<Target = [u8]> + 'static) -> Self {
+        let owner = Arc::new(owner);
+        // The heap block, map or static behind an owner does not move when the owner does; taken after the move all
+        // the same.
+        let (start, len) = (NonNull::from(&**owner).cast(), owner.len());
+        Self(Repr::Owned(Owned { start, len, owner }))
+    }
+
+    /// The key under which a device reaches these bytes, or `None` when they do not lie in registered memory and
+    /// must be copied.
+    pub fn key(&self, domain: &Arc<dyn MemoryDomain>) -> Option<Key> {
+        match &self.0 {
+            Repr::Slot(slot) => slot.key(domain),
+            _ => None,
+        }
+    }
+
+    /// Number of bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::Inline { len, .. } => *len as usize,
+            Repr::Static(bytes) => bytes.len(),
+            Repr::Heap(bytes) => bytes.len(),
+            Repr::Slot(slot) => slot.len(),
+            Repr::Owned(owned) => owned.len,
+        }
+    }
+
+    /// Whether there are no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { len, bytes } => &bytes[..*len as usize],
+            Repr::Static(bytes) => bytes,
+            Repr::Heap(bytes) => bytes,
+            Repr::Slot(slot) => slot,
+            Repr::Owned(owned) => {
+                // SAFETY: `owner` keeps the bytes in place and unchanged while this reference lives. Test:
+                // `every_kind_gives_its_bytes` under Miri.
+                unsafe { std::slice::from_raw_parts(owned.start.as_ptr(), owned.len) }
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Frame {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+impl Eq for Frame {}
+impl PartialEq<[u8]> for Frame {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}
+impl<const N: usize> PartialEq<&[u8; N]> for Frame {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        **self == other[..]
+    }
+}
+impl PartialEq<&[u8]> for Frame {
+    fn eq(&self, other: &&[u8]) -> bool {
+        **self == **other
+    }
+}
+impl PartialEq<str> for Frame {
+    fn eq(&self, other: &str) -> bool {
+        **self == *other.as_bytes()
+    }
+}
+impl PartialEq<&str> for Frame {
+    fn eq(&self, other: &&str) -> bool {
+        **self == *other.as_bytes()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, more) = if self.len() > 64 { (&self[..64], "...") } else { (&self[..], "") };
+        write!(f, "Frame({} B: \"{}{more}\")", self.len(), shown.escape_ascii())
+    }
+}
+
+impl From<&[u8]> for Frame {
+    fn from(bytes: &[u8]) -> Self {
+        Self::copy_from_slice(bytes)
+    }
+}
+impl<const N: usize> From<&[u8; N]> for Frame {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::copy_from_slice(bytes)
+    }
+}
+impl From<&str> for Frame {
+    fn from(text: &str) -> Self {
+        Self::copy_from_slice(text.as_bytes())
+    }
+}
+impl From<String> for Frame {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+impl From<Vec<u8>> for Frame {
+    /// Keeps the vector; copies only what fits inside the frame.
+    fn from(bytes: Vec<u8>) -> Self {
+        if bytes.len() <= INLINE_MAX { Self::inline(&bytes) } else { Self::owned(bytes) }
+    }
+}
+impl From<Bytes> for Frame {
+    /// Shares the memory; copies only what fits inside the frame.
+    fn from(bytes: Bytes) -> Self {
+        if bytes.len() <= INLINE_MAX { Self::inline(&bytes) } else { Self::owned(bytes) }
+    }
+}
+impl From<memmap2::Mmap> for Frame {
+    /// The whole map; see [`Frame::from_mmap`].
+    fn from(map: memmap2::Mmap) -> Self {
+        Self::owned(map)
+    }
+}
+impl From<FrameMut> for Frame {
+    fn from(frame: FrameMut) -> Self {
+        frame.freeze()
+    }
+}
+impl From<Frame> for Bytes {
+    /// Shares the memory (one small allocation); copies only inline frames.
+    fn from(frame: Frame) -> Self {
+        match &frame.0 {
+            Repr::Inline { .. } => Self::copy_from_slice(&frame),
+            Repr::Static(bytes) => Self::from_static(bytes),
+            Repr::Owned(owned) if owned.owner.as_bytes().is_some_and(|bytes| bytes.len() == owned.len) => {
+                owned.owner.as_bytes().cloned().unwrap_or_default()
+            }
+            _ => Self::from_owner(frame),
+        }
+    }
+}
+
+/// Bytes being written: a pool slot on loan, or memory of its own. `freeze` makes a [`Frame`] of it without copying.
+pub struct FrameMut {
+    repr: ReprMut,
+    len: usize,
+}
+
+enum ReprMut {
+    Slot(SlotMut),
+    Mapped(memmap2::MmapMut),
+    Heap(Vec<u8>),
+}
+
+impl FrameMut {
+    pub(crate) fn from_slot(slot: SlotMut, len: usize) -> Self {
+        Self { repr: ReprMut::Slot(slot), len }
+    }
+
+    /// `len` zeroed bytes of memory of their own. From [`crate::limits::SLOT_MAX`] up, this reserves address space
+    /// and costs memory only as pages are written, so a length that a peer claims allocates nothing by itself.
+    /// `None` when the system refuses.
+    pub fn own(len: usize) -> Option<Self> {
+        let repr = if len >= crate::limits::SLOT_MAX {
+            ReprMut::Mapped(memmap2::MmapOptions::new().len(len).no_reserve_swap().map_anon().ok()?)
+        } else {
+            ReprMut::Heap(vec![0; len])
+        };
+        Some(Self { repr, len })
+    }
+
+    /// Shortens to `len` bytes. Longer than now is ignored.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Makes it read-only and shareable. Frames that fit are copied into the [`Frame`] and the slot goes home.
+    pub fn freeze(self) -> Frame {
+        if self.len <= INLINE_MAX {
+            return Frame::inline(&self);
+        }
+        let len = self.len;
+        Frame(match self.repr {
+            ReprMut::Slot(slot) => Repr::Slot(slot.freeze(len)),
+            ReprMut::Heap(mut bytes) => {
+                bytes.truncate(len);
+                return Frame::owned(bytes);
+            }
+            ReprMut::Mapped(map) => {
+                let owner = Arc::new(map);
+                Repr::Owned(Owned { start: NonNull::from(&**owner).cast(), len, owner })
+            }
+        })
+    }
+
+    /// The key under which a device may write these bytes, or `None` when they are not in registered memory.
+    pub fn key(&self, domain: &Arc<dyn MemoryDomain>) -> Option<Key> {
+        match &self.repr {
+            ReprMut::Slot(slot) => slot.key(domain),
+            _ => None,
+        }
+    }
+}
+
+impl Deref for FrameMut {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match &self.repr {
+            ReprMut::Slot(slot) => &slot[..self.len],
+            ReprMut::Mapped(map) => &map[..self.len],
+            ReprMut::Heap(bytes) => &bytes[..self.len],
+        }
+    }
+}
+
+impl DerefMut for FrameMut {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.repr {
+            ReprMut::Slot(slot) => &mut slot[..self.len],
+            ReprMut::Mapped(map) => &mut map[..self.len],
+            ReprMut::Heap(bytes) => &mut bytes[..self.len],
+        }
+    }
+}
+
+impl fmt::Debug for FrameMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameMut({} B)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    #[test]
+    fn sizes_are_what_the_pipes_count_on() {
+        assert_eq!(size_of::<Frame>(), 72);
+        assert_eq!(size_of::<crate::Part>(), 80);
+    }
+
+    #[test]
+    fn every_kind_gives_its_bytes() {
+        let long = vec![7; 1000];
+        let pool = crate::FramePool::new(1 << 20);
+        let mut slot = pool.take(1000).unwrap();
+        slot.copy_from_slice(&long);
+        let kinds = [
+            Frame::copy_from_slice(&long),
+            Frame::from(long.clone()),
+            Frame::from(Bytes::from(long.clone())),
+            Frame::from_static(&[7; 1000]),
+            slot.freeze(),
+            FrameMut::own(1000)
+                .map(|mut own| {
+                    own.copy_from_slice(&long);
+                    own.freeze()
+                })
+                .unwrap(),
+        ];
+        for frame in kinds {
+            assert_eq!(frame, &long[..]);
+            assert_eq!(frame.clone(), frame);
+            assert_eq!(Bytes::from(frame), long);
+        }
+        for len in [0, 1, INLINE_MAX, INLINE_MAX + 1] {
+            assert_eq!(Frame::from(&long[..len]).len(), len);
+        }
+    }
+
+    #[test]
+    fn a_free_function_runs_once_after_the_last_reference_and_outside_locks() {
+        let freed = Arc::new(AtomicU32::new(0));
+        let memory: &'static [u8] = &[1; 100];
+        let count = freed.clone();
+        // SAFETY: the memory is static.
+        let frame = unsafe {
+            Frame::from_raw(memory.as_ptr(), 100, move || {
+                count.fetch_add(1, SeqCst);
+            })
+        };
+        let other = frame.clone();
+        drop(frame);
+        assert_eq!(freed.load(SeqCst), 0);
+        let deferral = crate::Deferral::begin();
+        drop(other);
+        assert_eq!(freed.load(SeqCst), 0, "not while a lock may be held");
+        drop(deferral);
+        assert_eq!(freed.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn frames_cross_threads() {
+        let frame = Frame::from(vec![3; 500]);
+        let there = frame.clone();
+        std::thread::spawn(move || assert_eq!(there, &[3; 500])).join().unwrap();
+        assert_eq!(frame, &[3; 500]);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no large sparse maps")]
+    fn a_claimed_length_costs_address_space_only() {
+        let mut frame = FrameMut::own(8 << 30).expect("8 GiB of address space");
+        frame[8 << 20] = 1;
+        frame.truncate(100);
+        assert_eq!(frame.freeze().len(), 100);
+    }
+}

@@ -1,0 +1,1 @@
+//! inproc:// for fabriq: messages between sockets of one context, moved and never copied.
