@@ -17,4 +17,35 @@ pub trait Subject {
 
     /// Whether time is the kernel's. If not, the suite invents the clock and never sleeps.
     fn real_time(&self) -> bool;
+
+    /// Whether two drivers may be driven by two threads that sleep. Not so for media whose clock is invented.
+    fn threaded(&self) -> bool {
+        self.real_time()
+    }
+
+    /// Properties that do not hold for this subject, each with the reason. They count as skipped, and are listed.
+    fn exempt(&self) -> &[(&'static str, &'static str)] {
+        &[]
+    }
+}
+
+impl<S: Subject + ?Sized> Subject for &S {
+    fn transport(&self) -> Arc<dyn Transport> {
+        (**self).transport()
+    }
+    fn fresh(&self) -> Endpoint {
+        (**self).fresh()
+    }
+    fn nobody(&self) -> Option<Endpoint> {
+        (**self).nobody()
+    }
+    fn real_time(&self) -> bool {
+        (**self).real_time()
+    }
+    fn threaded(&self) -> bool {
+        (**self).threaded()
+    }
+    fn exempt(&self) -> &[(&'static str, &'static str)] {
+        (**self).exempt()
+    }
 }

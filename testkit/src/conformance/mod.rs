@@ -1,0 +1,163 @@
+//! The promises of the seam as a list of properties, and the macro that makes a test of each. Decides what applies to
+//! a subject by its capabilities alone.
+
+mod links;
+
+use transport_core::{Capabilities, Delivery, Flow, Topology};
+
+use crate::subject::Subject;
+use crate::world::capabilities;
+
+/// What decides whether a property applies.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// What a duplex socket, or a sender, is offered.
+    pub capabilities: Capabilities,
+    /// Whether the subject knows an address where nobody listens.
+    pub nobody: bool,
+    /// Whether drivers may be on threads of their own.
+    pub threaded: bool,
+}
+
+impl Shape {
+    fn of(subject: &dyn Subject) -> Self {
+        let capabilities = capabilities(&*subject.transport(), &subject.fresh());
+        Self { capabilities, nobody: subject.nobody().is_some(), threaded: subject.threaded() }
+    }
+}
+
+/// What a property needs before it applies; the text is why it is skipped otherwise.
+type Need = fn(&Shape) -> Result<(), &'static str>;
+
+fn any(_: &Shape) -> Result<(), &'static str> {
+    Ok(())
+}
+fn duplex(shape: &Shape) -> Result<(), &'static str> {
+    (shape.capabilities.flow == Flow::Duplex).then_some(()).ok_or("parts travel one way only")
+}
+fn unicast(shape: &Shape) -> Result<(), &'static str> {
+    (shape.capabilities.topology == Topology::Unicast).then_some(()).ok_or("one link stands for many peers")
+}
+fn reliable(shape: &Shape) -> Result<(), &'static str> {
+    (shape.capabilities.delivery == Delivery::Reliable).then_some(()).ok_or("parts may go missing")
+}
+fn gaps(shape: &Shape) -> Result<(), &'static str> {
+    (shape.capabilities.delivery == Delivery::GapReported).then_some(()).ok_or("parts never go missing")
+}
+fn pushback(shape: &Shape) -> Result<(), &'static str> {
+    shape.capabilities.pushback.then_some(()).ok_or("a receiver cannot slow the sender down")
+}
+fn nobody(shape: &Shape) -> Result<(), &'static str> {
+    shape.nobody.then_some(()).ok_or("there is no address that answers no")
+}
+fn threaded(shape: &Shape) -> Result<(), &'static str> {
+    shape.threaded.then_some(()).ok_or("its clock is invented, so no thread can sleep on it")
+}
+
+/// One promise of the seam.
+#[derive(Debug, Clone, Copy)]
+pub struct Property {
+    /// Its name, which is that of its test.
+    pub name: &'static str,
+    needs: &'static [Need],
+    run: fn(&dyn Subject),
+}
+
+impl Property {
+    /// Why it does not apply to a subject, if so.
+    fn skipped(&self, shape: &Shape, subject: &dyn Subject) -> Option<&'static str> {
+        let exempt = subject.exempt().iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why);
+        exempt.or_else(|| self.needs.iter().find_map(|need| need(shape).err()))
+    }
+}
+
+macro_rules! properties {
+    ($($module:ident :: $name:ident [$($need:ident)*];)*) => {
+        /// Every property, in the order in which they build on each other.
+        pub const PROPERTIES: &[Property] = &[
+            $(Property { name: stringify!($name), needs: &[$($need),*], run: $module::$name },)*
+        ];
+    };
+}
+
+properties! {
+    links::up_precedes_traffic [any];
+    links::exactly_one_down [any];
+}
+
+fn find(name: &str) -> &'static Property {
+    PROPERTIES
+        .iter()
+        .find(|property| property.name == name)
+        .expect("the macro and the list name the same properties")
+}
+
+/// Runs one property, or says why it does not apply. For the macro.
+///
+/// # Panics
+/// When the property does not hold.
+pub fn run(name: &str, subject: &dyn Subject) {
+    let property = find(name);
+    match property.skipped(&Shape::of(subject), subject) {
+        Some(why) => println!("skipped {name}: {why}"),
+        None => (property.run)(subject),
+    }
+}
+
+/// Lists what is skipped and checks the counts, so that a suite that silently runs nothing fails. For the macro.
+///
+/// # Panics
+/// When the tests made are not the properties known, or another number than `expected` is skipped.
+pub fn account(names: &[&str], subject: &dyn Subject, expected: usize) {
+    let known: Vec<_> = PROPERTIES.iter().map(|property| property.name).collect();
+    assert_eq!(names, known, "the macro makes other tests than the list has");
+    for (name, _) in subject.exempt() {
+        assert!(known.contains(name), "exempt from `{name}`, which is no property");
+    }
+    let shape = Shape::of(subject);
+    let skipped: Vec<_> =
+        PROPERTIES.iter().filter_map(|p| Some((p.name, p.skipped(&shape, subject)?))).collect();
+    for (name, why) in &skipped {
+        println!("skipped {name}: {why}");
+    }
+    println!("{} of {} properties apply", known.len() - skipped.len(), known.len());
+    assert_eq!(
+        skipped.len(),
+        expected,
+        "another number of properties is skipped than expected: {skipped:#?}"
+    );
+}
+
+/// Makes a module of tests, one per property of the seam, for a [`Subject`]. `skipped` is how many do not apply, by
+/// the subject's capabilities and its own exemptions; the test `every_property_is_accounted_for` lists them.
+#[macro_export]
+macro_rules! conformance {
+    ($name:ident, $subject:expr, skipped = $skipped:expr) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the subject may be named by a path")]
+            use super::*;
+            $crate::conformance_tests! { $subject, $skipped;
+                up_precedes_traffic
+                exactly_one_down
+            }
+        }
+    };
+}
+
+/// The inner part of [`conformance!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    ($subject:expr, $skipped:expr; $($property:ident)*) => {
+        $(
+            #[test]
+            fn $property() {
+                $crate::conformance::run(stringify!($property), &$subject);
+            }
+        )*
+        #[test]
+        fn every_property_is_accounted_for() {
+            $crate::conformance::account(&[$(stringify!($property)),*], &$subject, $skipped);
+        }
+    };
+}
