@@ -9,6 +9,7 @@
 //! ```
 
 pub mod conformance;
+pub mod media;
 mod subject;
 mod world;
 

@@ -1,0 +1,14 @@
+//! Simulated media that are transports: a byte stream, lossy multicast, and an RDMA-like fabric. Virtual time and
+//! seeded chance only; no socket, no thread, no clock.
+//!
+//! Each medium is a world behind a handle. Clones of the handle share the world, and drivers made from any of them
+//! reach each other. They exist to judge the seam before verbs and PGM drivers do, and to give the layers above a
+//! network whose every misfortune replays from a seed.
+
+pub mod limits;
+pub mod stream;
+
+mod kit;
+
+pub use kit::Chance;
+pub use stream::Stream;
