@@ -192,9 +192,12 @@ pub struct World {
     transport: Option<Arc<dyn Transport>>,
     fresh: VecDeque<Endpoint>,
     context: u64,
+    /// Completions asked for at once.
+    pub budget: usize,
+    /// By how many completions a poll may exceed that.
+    pub slack: usize,
     real_time: bool,
     clock: Instant,
-    turns: u64,
 }
 
 /// What the transport offers a duplex socket or, where it has no way back, a sender.
@@ -234,7 +237,8 @@ impl World {
             context,
             real_time: subject.real_time(),
             clock: now,
-            turns: 0,
+            budget: BUDGET,
+            slack: usize::MAX,
         };
         for budget in budgets {
             world.add_host(*budget);
@@ -270,11 +274,6 @@ impl World {
     /// Whether time is the kernel's.
     pub fn real_time(&self) -> bool {
         self.real_time
-    }
-
-    /// How often hosts have been polled: the steps at which a test can cut in.
-    pub fn turns(&self) -> u64 {
-        self.turns
     }
 
     /// Whether parts travel both ways.
@@ -615,6 +614,17 @@ impl World {
         host.opens.clear();
     }
 
+    /// Hands a host's driver and bell to the test, which drives it from now on.
+    ///
+    /// # Panics
+    /// When the driver was dropped.
+    pub fn take_driver(&mut self, host: usize) -> (Box<dyn Driver>, Arc<Bell>) {
+        let host = &mut self.hosts[host];
+        host.links.clear();
+        host.opens.clear();
+        (host.driver.take().expect("the driver of this host was dropped"), host.bell.clone())
+    }
+
     // Time
 
     /// Polls and sleeps until `done` holds.
@@ -662,18 +672,25 @@ impl World {
     pub fn turn(&mut self) -> bool {
         let mut some = false;
         for at in 0..self.hosts.len() {
-            some |= self.poll_host(at, BUDGET) > 0;
+            some |= self.poll_host(at) > 0;
         }
         some
+    }
+
+    /// The smallest step at which a test can cut in: polls once and, if nothing came of it, sleeps once.
+    pub fn step(&mut self) {
+        if !self.turn() && !self.any_due() {
+            let until = self.now() + if self.real_time { QUIET } else { SETTLE };
+            self.sleep(until);
+        }
     }
 
     fn any_due(&self) -> bool {
         self.hosts.iter().any(|host| host.due && !host.asleep && host.driver.is_some())
     }
 
-    /// Polls one host if it is due, with a budget of the test's own. Returns how many completions came out.
-    pub fn poll_host(&mut self, at: usize, budget: usize) -> usize {
-        let (now, real_time) = (self.now(), self.real_time);
+    fn poll_host(&mut self, at: usize) -> usize {
+        let (now, real_time, budget) = (self.now(), self.real_time, self.budget);
         let host = &mut self.hosts[at];
         let Some(driver) = &mut host.driver else { return 0 };
         if host.asleep {
@@ -683,10 +700,10 @@ impl World {
         if !host.due {
             return 0;
         }
-        self.turns += 1;
         let mut out = std::mem::take(&mut host.out);
         driver.poll(now, &mut out, budget);
         let count = out.len();
+        assert!(count <= budget.saturating_add(self.slack), "{count} completions for a budget of {budget}");
         if count == 0 {
             // Only a caller that got nothing goes to sleep, and only after arming.
             host.due = driver.arm() == Armed::Busy;

@@ -1,7 +1,12 @@
 //! The promises of the seam as a list of properties, and the macro that makes a test of each. Decides what applies to
 //! a subject by its capabilities alone.
 
+mod endings;
+mod follow;
 mod links;
+mod memory;
+mod traffic;
+mod wakeups;
 
 use transport_core::{Capabilities, Delivery, Flow, Topology};
 
@@ -29,9 +34,6 @@ impl Shape {
 /// What a property needs before it applies; the text is why it is skipped otherwise.
 type Need = fn(&Shape) -> Result<(), &'static str>;
 
-fn any(_: &Shape) -> Result<(), &'static str> {
-    Ok(())
-}
 fn duplex(shape: &Shape) -> Result<(), &'static str> {
     (shape.capabilities.flow == Flow::Duplex).then_some(()).ok_or("parts travel one way only")
 }
@@ -81,8 +83,46 @@ macro_rules! properties {
 }
 
 properties! {
-    links::up_precedes_traffic [any];
-    links::exactly_one_down [any];
+    links::up_precedes_traffic [];
+    links::exactly_one_down [];
+    links::hello_and_identity_reach_the_peer [duplex];
+    links::wildcard_bind_reports_its_real_port [];
+    links::address_in_use [unicast];
+    links::connection_refused_is_a_completion [nobody];
+    links::stale_ids_are_closed [];
+    links::close_open_keeps_links [];
+    links::close_open_silences_an_open [];
+    links::two_links_do_not_mix [duplex unicast reliable];
+    links::both_ends_in_one_driver [duplex];
+    links::dropping_a_driver_ends_its_links [unicast];
+    links::part_max_is_enforced [duplex unicast reliable];
+    traffic::sent_is_cumulative_and_complete [];
+    traffic::fifo_per_link [];
+    traffic::multipart_is_atomic [];
+    traffic::empty_and_huge_messages [];
+    traffic::a_refused_send_returns_its_message [pushback];
+    traffic::writable_follows_refusal [pushback reliable];
+    traffic::writable_follows_a_room_of_zero [pushback reliable];
+    traffic::grant_bounds_delivery [pushback reliable];
+    traffic::a_grant_smaller_than_a_multipart_does_not_deadlock [pushback reliable];
+    traffic::commands_pass_a_full_pipe [duplex pushback reliable];
+    traffic::slow_consumer [pushback reliable];
+    traffic::budget_is_respected [];
+    traffic::a_flush_needs_no_poll [duplex reliable];
+    traffic::gap_counts_are_exact [gaps];
+    endings::returned_only_for_what_the_device_never_saw [];
+    endings::abort_at_every_step [];
+    endings::drain_at_every_step [];
+    endings::a_drain_delivers_a_full_pipe [pushback reliable];
+    endings::a_drain_gives_up_in_time [pushback];
+    endings::an_ending_that_both_sides_want [unicast];
+    endings::a_peer_that_reads_nothing_can_still_be_left [pushback];
+    memory::pool_slots_return_to_zero [];
+    memory::both_pools_pinned_still_progress [duplex reliable];
+    memory::no_allocation_per_message_when_warm [reliable];
+    memory::one_frame_may_be_under_way_many_times [];
+    wakeups::an_idle_driver_lets_its_caller_sleep [];
+    wakeups::no_lost_wakeup_between_arm_and_sleep [duplex reliable threaded];
 }
 
 fn find(name: &str) -> &'static Property {
@@ -139,6 +179,44 @@ macro_rules! conformance {
             $crate::conformance_tests! { $subject, $skipped;
                 up_precedes_traffic
                 exactly_one_down
+                hello_and_identity_reach_the_peer
+                wildcard_bind_reports_its_real_port
+                address_in_use
+                connection_refused_is_a_completion
+                stale_ids_are_closed
+                close_open_keeps_links
+                close_open_silences_an_open
+                two_links_do_not_mix
+                both_ends_in_one_driver
+                dropping_a_driver_ends_its_links
+                part_max_is_enforced
+                sent_is_cumulative_and_complete
+                fifo_per_link
+                multipart_is_atomic
+                empty_and_huge_messages
+                a_refused_send_returns_its_message
+                writable_follows_refusal
+                writable_follows_a_room_of_zero
+                grant_bounds_delivery
+                a_grant_smaller_than_a_multipart_does_not_deadlock
+                commands_pass_a_full_pipe
+                slow_consumer
+                budget_is_respected
+                a_flush_needs_no_poll
+                gap_counts_are_exact
+                returned_only_for_what_the_device_never_saw
+                abort_at_every_step
+                drain_at_every_step
+                a_drain_delivers_a_full_pipe
+                a_drain_gives_up_in_time
+                an_ending_that_both_sides_want
+                a_peer_that_reads_nothing_can_still_be_left
+                pool_slots_return_to_zero
+                both_pools_pinned_still_progress
+                no_allocation_per_message_when_warm
+                one_frame_may_be_under_way_many_times
+                an_idle_driver_lets_its_caller_sleep
+                no_lost_wakeup_between_arm_and_sleep
             }
         }
     };
