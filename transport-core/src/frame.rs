@@ -87,6 +87,14 @@ impl Frame {
         Self(Repr::Inline { len: bytes.len() as u8, bytes: inline })
     }
 
+    /// A copy of the first `len` bytes of `window`, inside the frame. Copies the whole window, since a copy of constant
+    /// size is three instructions: for drivers that decode many small parts out of one buffer. `len` is cut at
+    /// [`INLINE_MAX`].
+    #[inline]
+    pub fn from_window(window: &[u8; INLINE_MAX], len: usize) -> Self {
+        Self(Repr::Inline { len: len.min(INLINE_MAX) as u8, bytes: *window })
+    }
+
     /// Refers to `bytes`, which live for ever. Never copies.
     pub const fn from_static(bytes: &'static [u8]) -> Self {
         Self(Repr::Static(bytes))

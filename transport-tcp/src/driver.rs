@@ -1,0 +1,805 @@
+//! The driver: one epoll set with its links, opens and timers. Implements the seam's contract; decodes nothing itself.
+//!
+//! A poll hands out what was put off, looks at epoll, and gives each link that may have something a turn. Looking costs
+//! a system call, so while a few links do all the talking (the hot ones) they are read without looking first:
+//!
+//! ```text
+//! pending    completions of calls outside poll, Returned and Down: handed out first
+//! queue      links known to have something; each has one turn per poll, what is left goes to the back
+//! hot        links that delivered lately; read on the off chance
+//! look       epoll_wait: when nothing is hot, every few polls, after arm, and before the first empty answer
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
+use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use transport_core::{
+    Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Grant, Hello, LinkId, LinkLimits,
+    Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, Slab, SlabKey, Tuning,
+    Wake,
+};
+
+use crate::address::{Address, Place};
+use crate::incoming::Buffers;
+use crate::limits::{ACCEPT_MAX, ACCEPT_REST_MS, EVENTS_MAX, HOT_MAX, HOT_MISSES_MAX, LOOK_EVERY};
+use crate::link::{self, Io, Link, State, Turn};
+use crate::names::{Answer, Names, Question, Resolved};
+use crate::outgoing::SendBuffers;
+use crate::socket;
+
+/// Marks an open's token: the top bit of the index, which no table ever reaches.
+const OPEN_BIT: u64 = 1 << 31;
+/// The name resolver's token.
+const BELL: u64 = u64::MAX;
+
+/// An endpoint that is being bound or dialled.
+struct Opened {
+    endpoint: Endpoint,
+    hello: Hello,
+    limits: LinkLimits,
+    tuning: Tuning,
+    stage: Stage,
+    deadline: Option<Instant>,
+}
+
+enum Stage {
+    /// Waits for the resolver.
+    Resolving(Role),
+    Listening(OwnedFd),
+    /// `next` are the addresses left to try, the last one first.
+    Dialling {
+        fd: OwnedFd,
+        address: SocketAddr,
+        next: Vec<SocketAddr>,
+        sources: Vec<SocketAddr>,
+    },
+    /// A link waits for the peer's greeting.
+    Greeting,
+}
+
+/// What a deadline belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timed {
+    Link(LinkId),
+    Open(OpenId),
+}
+
+struct Hot {
+    link: LinkId,
+    misses: u32,
+}
+
+/// See the module.
+pub(crate) struct TcpDriver {
+    io: Io,
+    links: Slab<LinkId, Link>,
+    opens: Slab<OpenId, Opened>,
+    pending: VecDeque<Completion>,
+    queue: VecDeque<LinkId>,
+    dirty: Vec<LinkId>,
+    hot: Vec<Hot>,
+    polls: u32,
+    look: bool,
+    was_empty: bool,
+    /// Deadlines, with stale ones among them: an entry counts if its owner has the same one.
+    timers: BinaryHeap<Reverse<(Instant, Timed)>>,
+    /// What needs a deadline as soon as somebody says what time it is.
+    untimed: Vec<Timed>,
+    names: Option<Names>,
+    wake: Arc<dyn Wake>,
+}
+
+impl TcpDriver {
+    pub(crate) fn new(env: DriverEnv) -> Result<Self, OpenError> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| OpenError::System {
+            endpoint: nowhere(),
+            why: format!("epoll: {error}; raise the limit of open files"),
+            errno: error.raw_os_error(),
+        })?;
+        Ok(Self {
+            io: Io { epoll, buffers: Buffers::new(env.receive_pool), send_buffers: SendBuffers::default() },
+            links: Slab::new(),
+            opens: Slab::new(),
+            pending: VecDeque::new(),
+            queue: VecDeque::new(),
+            dirty: Vec::new(),
+            hot: Vec::with_capacity(HOT_MAX),
+            polls: 0,
+            look: true,
+            was_empty: false,
+            timers: BinaryHeap::new(),
+            untimed: Vec::new(),
+            names: None,
+            wake: env.wake,
+        })
+    }
+
+    // ---- opens ----
+
+    fn listen(&mut self, open: OpenId, address: Result<SocketAddr, Errno>) {
+        let Some(opened) = self.opens.find_mut(open) else {
+            return;
+        };
+        let epoll = &self.io.epoll;
+        let bound = address.and_then(|address| {
+            let (fd, real) = socket::listen(&address, &opened.tuning)?;
+            epoll::add(epoll, &fd, open_token(open), EventFlags::IN)?;
+            Ok((fd, real))
+        });
+        match bound {
+            Ok((fd, real)) => {
+                opened.stage = Stage::Listening(fd);
+                let endpoint = opened.endpoint.with_address(&real.to_string());
+                self.pending.push_back(Completion::Bound { open, endpoint });
+            }
+            Err(error) => {
+                let endpoint = opened.endpoint.clone();
+                let error = match error {
+                    Errno::ADDRINUSE => OpenError::AddressInUse(endpoint),
+                    Errno::ADDRNOTAVAIL | Errno::NODEV => OpenError::AddressNotAvailable(endpoint),
+                    error => OpenError::System { endpoint, why: remedy(error), errno: error.raw_os_error() },
+                };
+                self.fail(open, error);
+            }
+        }
+    }
+
+    fn dial(&mut self, open: OpenId, mut next: Vec<SocketAddr>, sources: Vec<SocketAddr>) {
+        let mut last = Errno::ADDRNOTAVAIL;
+        while let Some(address) = next.pop() {
+            let Some(opened) = self.opens.find_mut(open) else {
+                return;
+            };
+            let source = sources.iter().find(|source| source.is_ipv4() == address.is_ipv4());
+            if source.is_none() && !sources.is_empty() {
+                last = Errno::AFNOSUPPORT;
+                continue;
+            }
+            let dialled = socket::dial(&address, source, &opened.tuning).and_then(|(fd, through)| {
+                if through {
+                    socket::dialled(&fd, &address)?;
+                } else {
+                    epoll::add(&self.io.epoll, &fd, open_token(open), EventFlags::OUT)?;
+                }
+                Ok((fd, through))
+            });
+            match dialled {
+                Ok((fd, true)) => return self.dialled(open, fd, address),
+                Ok((fd, false)) => {
+                    opened.stage = Stage::Dialling { fd, address, next, sources };
+                    opened.deadline = None;
+                    if !opened.limits.connect_timeout.is_zero() {
+                        self.untimed.push(Timed::Open(open));
+                    }
+                    self.pending.push_back(Completion::Progress { open, progress: Progress::Dialling });
+                    return;
+                }
+                Err(error) => last = error,
+            }
+        }
+        self.unreachable(open, last.to_string(), last.raw_os_error());
+    }
+
+    /// A dialled socket became writable or its time is up.
+    fn dial_goes_on(&mut self, open: OpenId, timed_out: bool) {
+        let Some(opened) = self.opens.find_mut(open) else {
+            return;
+        };
+        if !matches!(opened.stage, Stage::Dialling { .. }) {
+            return;
+        }
+        let stage = mem::replace(&mut opened.stage, Stage::Resolving(Role::Connect));
+        let Stage::Dialling { fd, address, next, sources } = stage else {
+            return;
+        };
+        opened.deadline = None;
+        let _ = epoll::delete(&self.io.epoll, &fd);
+        let result = if timed_out { Err(Errno::TIMEDOUT) } else { socket::dialled(&fd, &address) };
+        match result {
+            Ok(()) => self.dialled(open, fd, address),
+            Err(error) if next.is_empty() => self.unreachable(open, error.to_string(), error.raw_os_error()),
+            Err(_) => self.dial(open, next, sources),
+        }
+    }
+
+    /// A dialled connection stands.
+    fn dialled(&mut self, open: OpenId, fd: OwnedFd, address: SocketAddr) {
+        let number = fd.as_raw_fd();
+        self.pending.push_back(Completion::Progress { open, progress: Progress::Connected { fd: number } });
+        match self.greet(open, fd, address, true) {
+            Ok(()) => {
+                if let Some(opened) = self.opens.find_mut(open) {
+                    opened.stage = Stage::Greeting;
+                }
+            }
+            Err(error) => self.unreachable(open, error.to_string(), error.raw_os_error()),
+        }
+    }
+
+    /// Makes a link of a connection, and says hello.
+    fn greet(&mut self, open: OpenId, fd: OwnedFd, peer: SocketAddr, dialled: bool) -> Result<(), Errno> {
+        let opened = self.opens.find(open).ok_or(Errno::CANCELED)?;
+        let link = Link::new(fd, open, peer, dialled, opened.limits.part_max);
+        link.greet(&opened.hello)?;
+        let timed = !opened.limits.handshake_timeout.is_zero();
+        let id = self.links.insert(link);
+        let added = match self.links.find(id) {
+            Some(link) => epoll::add(&self.io.epoll, &link.fd, link::token(id), EventFlags::IN),
+            None => Ok(()),
+        };
+        if let Err(error) = added {
+            self.links.remove(id);
+            return Err(error);
+        }
+        if timed {
+            self.untimed.push(Timed::Link(id));
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, open: OpenId, error: OpenError) {
+        if self.opens.remove(open).is_some() {
+            self.pending.push_back(Completion::Failed { open, error });
+        }
+    }
+
+    fn unreachable(&mut self, open: OpenId, why: String, errno: i32) {
+        if let Some(opened) = self.opens.find(open) {
+            let endpoint = opened.endpoint.clone();
+            self.fail(open, OpenError::Unreachable { endpoint, why, errno });
+        }
+    }
+
+    fn accept(&mut self, open: OpenId) {
+        for _ in 0..ACCEPT_MAX {
+            let Some(opened) = self.opens.find_mut(open) else {
+                return;
+            };
+            let Stage::Listening(listener) = &opened.stage else {
+                return;
+            };
+            match socket::accept(listener) {
+                Ok((fd, peer)) => {
+                    let address = peer.to_string();
+                    let progress = Progress::Accepted { peer: address.clone(), fd: fd.as_raw_fd() };
+                    self.pending.push_back(Completion::Progress { open, progress });
+                    if let Err(error) = self.greet(open, fd, peer, false) {
+                        let reason = DownReason::Broken(error.raw_os_error());
+                        let progress = Progress::HandshakeFailed { peer: address, reason };
+                        self.pending.push_back(Completion::Progress { open, progress });
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                // These concern one connection that is gone already (accept(2)).
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::PERM) => {}
+                Err(error) => {
+                    // The connection stays in the backlog and keeps the listener readable, so look away for a while:
+                    // no descriptors or no memory is not over at once.
+                    let _ = epoll::delete(&self.io.epoll, listener);
+                    self.untimed.push(Timed::Open(open));
+                    let progress = Progress::AcceptFailed(error.raw_os_error());
+                    self.pending.push_back(Completion::Progress { open, progress });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Question) -> Result<(), (String, Errno)> {
+        if self.names.is_none() {
+            let started = Names::start(Arc::clone(&self.wake)).and_then(|names| {
+                epoll::add(&self.io.epoll, names.bell(), EventData::new_u64(BELL), EventFlags::IN)?;
+                Ok(names)
+            });
+            match started {
+                Ok(names) => self.names = Some(names),
+                Err(error) => return Err((format!("cannot start the name resolver: {error}"), error)),
+            }
+        }
+        match &self.names {
+            Some(names) if names.ask(question) => Ok(()),
+            _ => Err(("too many names wait to be resolved; try again later".to_owned(), Errno::AGAIN)),
+        }
+    }
+
+    fn take_answers(&mut self) {
+        let Some(names) = &self.names else {
+            return;
+        };
+        names.hush();
+        while let Some(answer) = self.names.as_ref().and_then(Names::answer) {
+            self.take_answer(answer);
+        }
+    }
+
+    fn take_answer(&mut self, Answer { open, result }: Answer) {
+        let Some(Stage::Resolving(role)) = self.opens.find(open).map(|opened| &opened.stage) else {
+            return;
+        };
+        match (*role, result) {
+            (Role::Bind, Ok(Resolved { targets, .. })) => {
+                let first = targets.first().copied().ok_or(Errno::ADDRNOTAVAIL);
+                self.listen(open, first);
+            }
+            (Role::Connect, Ok(Resolved { mut targets, sources })) => {
+                targets.reverse();
+                self.dial(open, targets, sources);
+            }
+            (Role::Bind, Err(why)) => {
+                if let Some(opened) = self.opens.find(open) {
+                    let endpoint = opened.endpoint.clone();
+                    self.fail(open, OpenError::System { endpoint, why, errno: Errno::NODEV.raw_os_error() });
+                }
+            }
+            (Role::Connect, Err(why)) => self.unreachable(open, why, Errno::HOSTUNREACH.raw_os_error()),
+        }
+    }
+
+    // ---- time ----
+
+    fn start_timers(&mut self, now: Instant) {
+        for timed in mem::take(&mut self.untimed) {
+            let wait = match timed {
+                Timed::Link(link) => self
+                    .links
+                    .find(link)
+                    .filter(|link| link.state == State::Greeting)
+                    .and_then(|link| self.opens.find(link.open))
+                    .map(|opened| opened.limits.handshake_timeout),
+                Timed::Open(open) => self.opens.find(open).and_then(|opened| match opened.stage {
+                    Stage::Listening(_) => Some(Duration::from_millis(ACCEPT_REST_MS)),
+                    Stage::Dialling { .. } => Some(opened.limits.connect_timeout),
+                    _ => None,
+                }),
+            };
+            // A time beyond the end of time is no deadline.
+            if let Some(deadline) = wait.and_then(|wait| now.checked_add(wait)) {
+                self.set_deadline(timed, deadline);
+            }
+        }
+    }
+
+    fn set_deadline(&mut self, timed: Timed, deadline: Instant) {
+        let place = match timed {
+            Timed::Link(link) => self.links.find_mut(link).map(|link| &mut link.deadline),
+            Timed::Open(open) => self.opens.find_mut(open).map(|opened| &mut opened.deadline),
+        };
+        if let Some(place) = place {
+            *place = Some(deadline);
+            self.timers.push(Reverse((deadline, timed)));
+        }
+        // Stale entries must not outnumber the living: links come and go faster than a handshake times out.
+        if self.timers.len() > 64 + 2 * (self.links.len() + self.opens.len()) {
+            let mut timers = mem::take(&mut self.timers);
+            timers.retain(|Reverse((deadline, timed))| self.is_due_at(*timed) == Some(*deadline));
+            self.timers = timers;
+        }
+    }
+
+    fn is_due_at(&self, timed: Timed) -> Option<Instant> {
+        match timed {
+            Timed::Link(link) => self.links.find(link)?.deadline,
+            Timed::Open(open) => self.opens.find(open)?.deadline,
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(&Reverse((deadline, timed))) = self.timers.peek() {
+            let stale = self.is_due_at(timed) != Some(deadline);
+            if !stale && deadline > now {
+                return;
+            }
+            self.timers.pop();
+            match timed {
+                _ if stale => {}
+                Timed::Link(link) => self.end_link(link, DownReason::TimedOut),
+                Timed::Open(open) => self.expire_open(open),
+            }
+        }
+    }
+
+    fn expire_open(&mut self, open: OpenId) {
+        let Some(opened) = self.opens.find_mut(open) else {
+            return;
+        };
+        opened.deadline = None;
+        if let Stage::Listening(listener) = &opened.stage {
+            if epoll::add(&self.io.epoll, listener, open_token(open), EventFlags::IN).is_err() {
+                self.untimed.push(Timed::Open(open));
+            }
+        } else {
+            self.dial_goes_on(open, true);
+        }
+    }
+
+    // ---- links ----
+
+    fn enqueue(&mut self, id: LinkId) {
+        if let Some(link) = self.links.find_mut(id)
+            && !link.queued
+        {
+            link.queued = true;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Takes the link out, and says so.
+    fn end_link(&mut self, id: LinkId, reason: DownReason) {
+        let Some(mut link) = self.links.remove(id) else {
+            return;
+        };
+        let unseen = link.end(&mut self.io);
+        if link.state == State::Greeting {
+            return self.end_greeting(&link, reason);
+        }
+        let pending = &mut self.pending;
+        link.report(id, |completion| {
+            // A link that ends has no use for room.
+            if let Completion::Sent { .. } = completion {
+                pending.push_back(completion);
+            }
+        });
+        pending.extend(unseen.into_iter().map(|part| Completion::Returned { link: id, part }));
+        pending.push_back(Completion::Down { link: id, reason });
+    }
+
+    fn end_greeting(&mut self, link: &Link, reason: DownReason) {
+        if !link.dialled {
+            let progress = Progress::HandshakeFailed { peer: link.peer.to_string(), reason };
+            self.pending.push_back(Completion::Progress { open: link.open, progress });
+            return;
+        }
+        let (why, errno) = match reason {
+            DownReason::Broken(errno) => (Errno::from_raw_os_error(errno).to_string(), errno),
+            DownReason::TimedOut => {
+                ("connected, but the peer said no hello in time".to_owned(), Errno::TIMEDOUT.raw_os_error())
+            }
+            DownReason::ClosedByPeer => ("the peer closed the connection before it said hello".to_owned(), 0),
+            reason => (reason.to_string(), 0),
+        };
+        self.unreachable(link.open, why, errno);
+    }
+
+    /// Asks epoll, without waiting, and notes what it says.
+    fn look(&mut self) {
+        self.look = false;
+        let mut events = [MaybeUninit::uninit(); EVENTS_MAX];
+        let Ok((events, _)) = epoll::wait(&self.io.epoll, &mut events, Some(&NO_TIME)) else {
+            // Interrupted; the next look will tell.
+            return;
+        };
+        for event in events {
+            let (token, flags) = (event.data.u64(), event.flags);
+            if token == BELL {
+                self.take_answers();
+            } else if token & OPEN_BIT != 0 {
+                let open = OpenId::from(SlabKey::from_u64(token & !OPEN_BIT));
+                match self.opens.find(open).map(|opened| &opened.stage) {
+                    Some(Stage::Listening(_)) => self.accept(open),
+                    Some(_) => self.dial_goes_on(open, false),
+                    None => {}
+                }
+            } else {
+                let id = LinkId::from(SlabKey::from_u64(token));
+                if let Some(link) = self.links.find_mut(id)
+                    && link.event(id, &mut self.io, flags)
+                {
+                    self.enqueue(id);
+                }
+            }
+        }
+    }
+
+    /// Gives every link of the queue a turn, and the hot ones that had none.
+    fn run(&mut self, limit: usize, out: &mut Vec<Completion>) {
+        let mut turns = self.queue.len();
+        while turns > 0 && out.len() < limit {
+            turns -= 1;
+            let Some(id) = self.queue.pop_front() else {
+                break;
+            };
+            if let Some(link) = self.links.find_mut(id) {
+                link.queued = false;
+                self.turn(id, false, limit, out);
+            }
+        }
+        let mut at = 0;
+        while at < self.hot.len() && out.len() < limit {
+            let id = self.hot[at].link;
+            let spoke = match self.links.find(id) {
+                Some(link) if link.served == self.polls => true,
+                Some(_) => self.turn(id, true, limit, out),
+                None => false,
+            };
+            let hot = &mut self.hot[at];
+            hot.misses = if spoke { 0 } else { hot.misses + 1 };
+            if hot.misses > HOT_MISSES_MAX || self.links.find(id).is_none() {
+                self.hot.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Gives one link a turn. Returns whether it received anything.
+    fn turn(&mut self, id: LinkId, guess: bool, limit: usize, out: &mut Vec<Completion>) -> bool {
+        let Some(link) = self.links.find_mut(id) else {
+            return false;
+        };
+        link.served = self.polls;
+        let (got, turn) = link.turn(id, &mut self.io, limit, out, guess);
+        match turn {
+            Turn::Rest => {}
+            Turn::Again => self.enqueue(id),
+            Turn::Ended(reason) => self.end_link(id, reason),
+            Turn::Greeted(hello) => {
+                link.state = State::Up;
+                link.deadline = None;
+                let (open, dialled) = (link.open, link.dialled);
+                let (address, fd) = (link.peer.to_string(), link.fd.as_raw_fd());
+                let peer = PeerInfo { hello, address, identity: None, fd };
+                out.push(Completion::Up { link: id, open, peer });
+                if dialled {
+                    // It dialled once, and that is done.
+                    self.opens.remove(open);
+                }
+                self.enqueue(id);
+            }
+        }
+        if got && !guess {
+            self.warm(id);
+        }
+        got
+    }
+
+    /// Notes that a link delivered, so that it is read without looking next time.
+    fn warm(&mut self, id: LinkId) {
+        if self.hot.iter().any(|hot| hot.link == id) {
+            return;
+        }
+        if self.hot.len() < HOT_MAX {
+            self.hot.push(Hot { link: id, misses: 0 });
+        } else if let Some(cold) = self.hot.iter_mut().max_by_key(|hot| hot.misses)
+            && cold.misses >= LOOK_EVERY
+        {
+            *cold = Hot { link: id, misses: 0 };
+        }
+    }
+
+    /// Moves what is pending to `out`. Returns whether that was all.
+    fn hand_out(&mut self, limit: usize, out: &mut Vec<Completion>) -> bool {
+        while out.len() < limit {
+            match self.pending.pop_front() {
+                Some(completion) => out.push(completion),
+                None => return true,
+            }
+        }
+        self.pending.is_empty()
+    }
+}
+
+impl Driver for TcpDriver {
+    fn open(&mut self, request: Open) -> Result<OpenId, OpenError> {
+        let Open { endpoint, role, hello, limits, tuning, .. } = request;
+        let address = Address::parse(&endpoint)?;
+        let (target, source) = match role {
+            Role::Bind => (address.listen(&endpoint)?, None),
+            Role::Connect => address.dial(&endpoint)?,
+        };
+        let stage = Stage::Resolving(role);
+        let failed = endpoint.clone();
+        let open = self.opens.insert(Opened { endpoint, hello, limits, tuning, stage, deadline: None });
+        let ipv6 = tuning.ipv6;
+        let number = |place: &Place| socket::numeric(place, ipv6);
+        match (role, number(&target), source.as_ref().map(number)) {
+            (Role::Bind, Some(address), _) => self.listen(open, address),
+            (Role::Connect, Some(Ok(address)), None) => self.dial(open, vec![address], Vec::new()),
+            (Role::Connect, Some(Ok(address)), Some(Some(Ok(mut from)))) => {
+                if source.is_some_and(|source| source.host == crate::address::Host::Any) {
+                    from = any_like(&address, from.port());
+                }
+                self.dial(open, vec![address], vec![from]);
+            }
+            (Role::Connect, Some(Err(error)), _) | (_, _, Some(Some(Err(error)))) => {
+                self.unreachable(open, error.to_string(), error.raw_os_error());
+            }
+            _ => {
+                if let Err((why, error)) = self.ask(Question { open, target, source, ipv6 }) {
+                    self.opens.remove(open);
+                    return Err(OpenError::System { endpoint: failed, why, errno: error.raw_os_error() });
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    fn close_open(&mut self, open: OpenId) {
+        self.pending.retain(|completion| match completion {
+            Completion::Bound { open: of, .. }
+            | Completion::Failed { open: of, .. }
+            | Completion::Progress { open: of, .. } => *of != open,
+            _ => true,
+        });
+        let Some(opened) = self.opens.remove(open) else {
+            return;
+        };
+        match &opened.stage {
+            Stage::Listening(fd) | Stage::Dialling { fd, .. } => {
+                let _ = epoll::delete(&self.io.epoll, fd);
+            }
+            Stage::Resolving(_) | Stage::Greeting => {}
+        }
+        // Links that were not up by now never will be.
+        let greeting = |link: &Link| link.open == open && link.state == State::Greeting;
+        let ids: Vec<_> = self.links.iter().filter(|(_, link)| greeting(link)).map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(mut link) = self.links.remove(id) {
+                link.end(&mut self.io);
+            }
+        }
+    }
+
+    fn close_link(&mut self, id: LinkId, how: Close) {
+        let Some(link) = self.links.find_mut(id) else {
+            return;
+        };
+        match (how, link.state) {
+            (_, State::Greeting) => {}
+            (Close::Abort, _) => self.end_link(id, DownReason::ClosedHere),
+            (Close::Drain { until }, state) => {
+                if state == State::Up {
+                    link.drain(id, &mut self.io);
+                }
+                let deadline = link.deadline;
+                self.enqueue(id);
+                if let Some(until) = until
+                    && deadline.is_none_or(|deadline| until < deadline)
+                {
+                    self.set_deadline(Timed::Link(id), until);
+                }
+            }
+        }
+    }
+
+    fn room(&self, link: LinkId) -> usize {
+        self.links.find(link).map_or(0, Link::room)
+    }
+
+    fn post_send(&mut self, id: LinkId, part: Part) -> Result<(), Refused> {
+        let Some(link) = self.links.find_mut(id).filter(|link| link.state == State::Up) else {
+            return Err(Refused { part, reason: RefusedReason::Closed });
+        };
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty.push(id);
+        }
+        link.post(&mut self.io, part).map_err(|part| Refused { part, reason: RefusedReason::Full })
+    }
+
+    fn flush(&mut self) {
+        for at in 0..self.dirty.len() {
+            let id = self.dirty[at];
+            if let Some(link) = self.links.find_mut(id) {
+                link.dirty = false;
+                link.write(id, &mut self.io);
+                if link.has_news() {
+                    self.enqueue(id);
+                }
+            }
+        }
+        self.dirty.clear();
+    }
+
+    fn grant(&mut self, id: LinkId, grant: Grant) {
+        let parts = match grant {
+            Grant::Limited(parts) => parts,
+            Grant::Unlimited => u64::MAX,
+        };
+        if let Some(link) = self.links.find_mut(id)
+            && link.grant(id, &self.io, parts)
+        {
+            self.enqueue(id);
+        }
+    }
+
+    fn poll(&mut self, now: Instant, out: &mut Vec<Completion>, budget: usize) {
+        let before = out.len();
+        let limit = before.saturating_add(budget.max(1));
+        self.polls = self.polls.wrapping_add(1);
+        if !self.untimed.is_empty() {
+            self.start_timers(now);
+        }
+        if !self.timers.is_empty() {
+            self.expire(now);
+        }
+        // Before any turn: what a turn says goes behind this, and the last word about a link must stay the last.
+        if !self.hand_out(limit, out) {
+            return;
+        }
+        let mut look = self.look || self.hot.is_empty() || self.polls.is_multiple_of(LOOK_EVERY);
+        loop {
+            if look {
+                self.look();
+                if !self.untimed.is_empty() {
+                    self.start_timers(now);
+                }
+                if !self.hand_out(limit, out) {
+                    return;
+                }
+            }
+            self.run(limit, out);
+            if look || out.len() > before || self.was_empty {
+                break;
+            }
+            // The first empty answer after something is given only after a look.
+            look = true;
+        }
+        self.hand_out(limit, out);
+        self.was_empty = out.len() == before;
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    fn arm(&mut self) -> Armed {
+        // Whoever sleeps now is woken by epoll, so the next poll asks it.
+        self.look = true;
+        let busy = !self.pending.is_empty() || !self.queue.is_empty() || !self.untimed.is_empty();
+        if busy { Armed::Busy } else { Armed::Ready }
+    }
+
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.io.epoll.as_fd())
+    }
+}
+
+impl fmt::Debug for TcpDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpDriver")
+            .field("links", &self.links)
+            .field("opens", &self.opens.len())
+            .field("pending", &self.pending.len())
+            .field("queue", &self.queue.len())
+            .finish_non_exhaustive()
+    }
+}
+
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+fn open_token(open: OpenId) -> EventData {
+    EventData::new_u64(SlabKey::from(open).to_u64() | OPEN_BIT)
+}
+
+/// The unspecified address of the same family.
+fn any_like(address: &SocketAddr, port: u16) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, port).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, port).into(),
+    }
+}
+
+/// For an error that concerns no endpoint.
+fn nowhere() -> Endpoint {
+    // The text is constant and valid; parsing it cannot fail.
+    Endpoint::parse("tcp://*:*").unwrap_or_else(|_| unreachable!("a constant URL parses"))
+}
+
+fn remedy(error: Errno) -> String {
+    let remedy = match error {
+        Errno::ACCESS | Errno::PERM => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+        Errno::MFILE | Errno::NFILE => "; raise the limit of open files",
+        Errno::AFNOSUPPORT => "; this host has that address family switched off",
+        _ => "",
+    };
+    format!("{error}{remedy}")
+}

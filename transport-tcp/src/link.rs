@@ -1,0 +1,434 @@
+//! One connection: its socket, both halves of its stream, and one turn of each. Knows nothing of other links, opens or
+//! timers.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown};
+use transport_core::{Completion, DownReason, Hello, LinkId, OpenId, Part, SlabKey};
+
+use crate::incoming::{Buffers, Incoming, Stop};
+use crate::limits::GATHER_MAX;
+use crate::outgoing::{Outgoing, SendBuffers};
+use crate::zmtp;
+
+/// What the links of a driver share.
+#[derive(Debug)]
+pub(crate) struct Io {
+    pub(crate) epoll: OwnedFd,
+    pub(crate) buffers: Buffers,
+    pub(crate) send_buffers: SendBuffers,
+}
+
+/// How far a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Waits for the peer's greeting; the engine does not know of it.
+    Greeting,
+    /// Carries parts.
+    Up,
+    /// Was told to drain: writes what waits, half-closes, reads to the end.
+    Draining { shut: bool, ended: bool },
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Nothing more to do until something happens.
+    Rest,
+    /// There is more to do at once.
+    Again,
+    /// The peer's greeting is complete.
+    Greeted(Hello),
+    /// The link is over.
+    Ended(DownReason),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) fd: OwnedFd,
+    pub(crate) open: OpenId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) dialled: bool,
+    pub(crate) state: State,
+    pub(crate) deadline: Option<Instant>,
+    /// Whether the driver's queue holds it.
+    pub(crate) queued: bool,
+    /// Whether the driver's list of links to flush holds it.
+    pub(crate) dirty: bool,
+    /// The last poll that gave it a turn.
+    pub(crate) served: u32,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    reported: u64,
+    /// A sender found no room and waits for a word.
+    wanted: bool,
+    /// A part without grant is in front: reading on would help nobody.
+    paused: bool,
+    /// Epoll said so, or the last read found as much as it asked for.
+    readable: bool,
+    /// The system took less than it was offered: `EPOLLOUT` will tell.
+    blocked: bool,
+    /// What epoll tells of this link; nothing once it hung up, since that cannot be masked.
+    interest: EventFlags,
+    hung_up: bool,
+    /// Writing failed. What the peer sent before may still be read.
+    broken: Option<Errno>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        fd: OwnedFd,
+        open: OpenId,
+        peer: SocketAddr,
+        dialled: bool,
+        part_max: Option<u64>,
+    ) -> Self {
+        Self {
+            fd,
+            open,
+            peer,
+            dialled,
+            state: State::Greeting,
+            deadline: None,
+            queued: false,
+            dirty: false,
+            served: 0,
+            incoming: Incoming::new(part_max),
+            outgoing: Outgoing::default(),
+            reported: 0,
+            wanted: false,
+            paused: false,
+            readable: false,
+            blocked: false,
+            interest: EventFlags::IN,
+            hung_up: false,
+            broken: None,
+        }
+    }
+
+    /// Says hello. The buffer of a new connection is empty, so this goes in one piece or not at all.
+    pub(crate) fn greet(&self, hello: &Hello) -> Result<(), Errno> {
+        let greeting = zmtp::greeting(hello);
+        match net::send(&self.fd, &greeting, SendFlags::NOSIGNAL)? {
+            n if n == greeting.len() => Ok(()),
+            _ => Err(Errno::NOBUFS),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        if self.state == State::Up { self.outgoing.room() } else { 0 }
+    }
+
+    #[inline]
+    pub(crate) fn post(&mut self, io: &mut Io, part: Part) -> Result<(), Part> {
+        let result = self.outgoing.post(&mut io.send_buffers, part);
+        // A sender that looks at `room` next finds none, and must be told when there is some.
+        self.wanted |= result.is_err() || self.outgoing.room() == 0;
+        result
+    }
+
+    /// Whether the engine has something to hear of what was posted.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.outgoing.sent() > self.reported
+            || (self.wanted && self.outgoing.has_room_again())
+            || self.broken.is_some()
+    }
+
+    /// Sets the grant. Returns whether there is something to do now.
+    pub(crate) fn grant(&mut self, id: LinkId, io: &Io, parts: u64) -> bool {
+        self.incoming.set_grant(parts);
+        if !self.paused || parts == 0 || self.state != State::Up {
+            return false;
+        }
+        self.paused = false;
+        self.listen_again(id, io);
+        true
+    }
+
+    fn listen_again(&mut self, id: LinkId, io: &Io) {
+        if !self.interest.contains(EventFlags::IN) || self.hung_up {
+            self.readable = true;
+        }
+        self.watch(id, io);
+    }
+
+    /// Writes until everything is written or the system takes no more.
+    pub(crate) fn write(&mut self, id: LinkId, io: &mut Io) {
+        if self.blocked || self.broken.is_some() {
+            return;
+        }
+        while !self.outgoing.is_empty() {
+            let (offered, result) = match self.outgoing.contiguous() {
+                Some(bytes) => (bytes.len(), net::send(&self.fd, bytes, SendFlags::NOSIGNAL)),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); GATHER_MAX];
+                    let n = self.outgoing.gather(&mut slices);
+                    let offered = slices[..n].iter().map(|slice| slice.len()).sum();
+                    let mut control = SendAncillaryBuffer::default();
+                    (offered, net::sendmsg(&self.fd, &slices[..n], &mut control, SendFlags::NOSIGNAL))
+                }
+            };
+            match result {
+                Ok(taken) => {
+                    self.outgoing.advance(&mut io.send_buffers, taken);
+                    if taken < offered {
+                        self.blocked = true;
+                        break;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.blocked = true;
+                    break;
+                }
+                Err(error) => {
+                    self.broken = Some(error);
+                    break;
+                }
+            }
+        }
+        self.watch(id, io);
+    }
+
+    /// Tells epoll what matters now.
+    fn watch(&mut self, id: LinkId, io: &Io) {
+        let mut interest = self.interest & EventFlags::IN;
+        if !self.paused {
+            interest = EventFlags::IN;
+        }
+        if self.blocked {
+            interest |= EventFlags::OUT;
+        }
+        if interest != self.interest && !self.hung_up {
+            self.interest = interest;
+            // Fails only without memory, and then the next poll that reads or writes finds out.
+            let _ = epoll::modify(&io.epoll, &self.fd, token(id), interest);
+        }
+    }
+
+    /// Takes epoll's word. Returns whether the link wants a turn.
+    pub(crate) fn event(&mut self, id: LinkId, io: &mut Io, flags: EventFlags) -> bool {
+        let over = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        if self.blocked && (over || flags.contains(EventFlags::OUT)) {
+            self.blocked = false;
+            self.write(id, io);
+        }
+        if over || flags.contains(EventFlags::IN) {
+            if !self.paused {
+                self.readable = true;
+                return true;
+            }
+            if over {
+                // Epoll would say this for ever. What there is to read is read when there is a grant.
+                self.forget(io);
+                self.hung_up = true;
+            } else {
+                // Only now: many links get their grant before anything else arrives, and need no call at all.
+                self.interest -= EventFlags::IN;
+                let _ = epoll::modify(&io.epoll, &self.fd, token(id), self.interest);
+            }
+        }
+        self.has_news() || matches!(self.state, State::Draining { .. })
+    }
+
+    /// Takes the link out of epoll. Closing does so as well, but not while a forked child has the descriptor too.
+    pub(crate) fn forget(&self, io: &Io) {
+        if !self.hung_up {
+            let _ = epoll::delete(&io.epoll, &self.fd);
+        }
+    }
+
+    /// Reports what became of the parts posted.
+    pub(crate) fn report(&mut self, id: LinkId, mut say: impl FnMut(Completion)) {
+        if self.outgoing.sent() > self.reported {
+            self.reported = self.outgoing.sent();
+            say(Completion::Sent { link: id, through: self.reported });
+        }
+        if self.wanted && self.state == State::Up && self.outgoing.has_room_again() {
+            self.wanted = false;
+            say(Completion::Writable { link: id });
+        }
+    }
+
+    /// Gives everything back. Returns the parts that nobody saw.
+    pub(crate) fn end(&mut self, io: &mut Io) -> Vec<Part> {
+        self.forget(io);
+        self.incoming.abandon(&mut io.buffers);
+        self.outgoing.take_unseen(&mut io.send_buffers)
+    }
+
+    /// Stops delivering, and has what waits written.
+    pub(crate) fn drain(&mut self, id: LinkId, io: &mut Io) {
+        self.state = State::Draining { shut: false, ended: false };
+        self.incoming.abandon(&mut io.buffers);
+        self.paused = false;
+        self.listen_again(id, io);
+        self.write(id, io);
+    }
+
+    /// Does what there is to do, with one read at most. Returns whether bytes arrived, and what came of it.
+    #[inline]
+    pub(crate) fn turn(
+        &mut self,
+        id: LinkId,
+        io: &mut Io,
+        limit: usize,
+        out: &mut Vec<Completion>,
+        guess: bool,
+    ) -> (bool, Turn) {
+        match self.state {
+            State::Up => self.turn_up(id, io, limit, out, guess),
+            State::Greeting => (false, self.turn_greeting(io)),
+            State::Draining { .. } => {
+                self.report(id, |completion| out.push(completion));
+                (false, self.turn_draining(io))
+            }
+        }
+    }
+
+    fn turn_up(
+        &mut self,
+        id: LinkId,
+        io: &mut Io,
+        limit: usize,
+        out: &mut Vec<Completion>,
+        guess: bool,
+    ) -> (bool, Turn) {
+        self.report(id, |completion| out.push(completion));
+        let mut may_read = guess || self.readable || self.hung_up || self.broken.is_some();
+        let mut got = false;
+        loop {
+            match self.incoming.deliver(&mut io.buffers, id, limit, out) {
+                Ok(Stop::Hungry) => {}
+                Ok(Stop::Budget) => return (got, Turn::Again),
+                Ok(Stop::Paused) => {
+                    self.paused = true;
+                    self.incoming.settle(&mut io.buffers);
+                    return (got, Turn::Rest);
+                }
+                Err(reason) => return (got, Turn::Ended(reason)),
+            }
+            if !may_read {
+                self.incoming.settle(&mut io.buffers);
+                let more = got && (self.readable || self.hung_up || self.broken.is_some());
+                return (got, if more { Turn::Again } else { Turn::Rest });
+            }
+            may_read = false;
+            match self.read(io) {
+                Ok((0, _)) => return (got, Turn::Ended(self.end_of_stream())),
+                Ok((_, full)) => {
+                    got = true;
+                    self.readable = full;
+                }
+                Err(Errno::AGAIN) => {
+                    self.readable = false;
+                    if let Some(error) = self.broken {
+                        return (got, Turn::Ended(DownReason::Broken(error.raw_os_error())));
+                    }
+                }
+                Err(error) => return (got, Turn::Ended(DownReason::Broken(error.raw_os_error()))),
+            }
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, io: &mut Io) -> Result<(usize, bool), Errno> {
+        let fd = &self.fd;
+        self.incoming.read_with(&mut io.buffers, |slices| {
+            loop {
+                let result = if let [one] = &mut *slices {
+                    rustix::io::read(fd, &mut one[..])
+                } else {
+                    rustix::io::readv(fd, slices)
+                };
+                if result != Err(Errno::INTR) {
+                    return result;
+                }
+            }
+        })
+    }
+
+    /// What it means that the peer's stream ended here.
+    fn end_of_stream(&self) -> DownReason {
+        // Inside a frame nobody ends in good order: the peer's process was killed, or its host.
+        if self.incoming.is_inside_frame() { DownReason::Broken(0) } else { DownReason::ClosedByPeer }
+    }
+
+    fn turn_greeting(&mut self, io: &mut Io) -> Turn {
+        match self.read(io) {
+            Ok((0, _)) => return Turn::Ended(DownReason::ClosedByPeer),
+            Ok(_) => {}
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                self.incoming.settle(&mut io.buffers);
+                return Turn::Rest;
+            }
+            Err(error) => return Turn::Ended(DownReason::Broken(error.raw_os_error())),
+        }
+        let turn = match zmtp::parse_greeting(self.incoming.waiting()) {
+            Ok(Some(hello)) => {
+                self.incoming.skip(zmtp::GREETING_LEN);
+                Turn::Greeted(hello)
+            }
+            Ok(None) => Turn::Rest,
+            Err(violation) => Turn::Ended(violation.into()),
+        };
+        self.incoming.settle(&mut io.buffers);
+        turn
+    }
+
+    fn turn_draining(&mut self, io: &mut Io) -> Turn {
+        let State::Draining { mut shut, mut ended } = self.state else {
+            return Turn::Rest;
+        };
+        if let Some(error) = self.broken {
+            return Turn::Ended(DownReason::Broken(error.raw_os_error()));
+        }
+        if !shut && self.outgoing.is_empty() {
+            if let Err(error) = net::shutdown(&self.fd, Shutdown::Write) {
+                return Turn::Ended(DownReason::Broken(error.raw_os_error()));
+            }
+            shut = true;
+        }
+        let mut more = false;
+        if !ended {
+            // What arrives now is dropped, but must be read: closing over unread bytes sends a reset, and a reset
+            // takes what the peer has not read yet with it.
+            let mut scrap = io.buffers.take();
+            let result = rustix::io::read(&self.fd, &mut scrap[..]);
+            let all = scrap.len();
+            io.buffers.give(scrap);
+            match result {
+                Ok(0) => {
+                    ended = true;
+                    if !shut {
+                        // The end stays readable. Epoll would say so for ever, while only writing matters.
+                        self.paused = true;
+                    }
+                }
+                Ok(n) => more = n == all,
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Turn::Ended(DownReason::Broken(error.raw_os_error())),
+            }
+        }
+        self.state = State::Draining { shut, ended };
+        match (shut && ended, more) {
+            (true, _) => Turn::Ended(DownReason::ClosedHere),
+            (false, true) => Turn::Again,
+            (false, false) => Turn::Rest,
+        }
+    }
+}
+
+/// What epoll calls a link. The top bit of the index is free for opens; see the driver.
+pub(crate) fn token(id: LinkId) -> EventData {
+    EventData::new_u64(SlabKey::from(id).to_u64())
+}

@@ -1,0 +1,125 @@
+//! The helper thread that resolves host names, since the system's resolver blocks. Started by the first name; ends with
+//! its driver.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use transport_core::{OpenId, Wake};
+
+use crate::address::{Host, Place};
+use crate::limits::{NAME_ADDRESSES_MAX, NAMES_WAITING_MAX};
+use crate::socket;
+
+/// What is to be resolved: the target and, to dial from a given place, the source.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) open: OpenId,
+    pub(crate) target: Place,
+    pub(crate) source: Option<Place>,
+    pub(crate) ipv6: bool,
+}
+
+/// The addresses of a question, or why there are none.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) open: OpenId,
+    pub(crate) result: Result<Resolved, String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) targets: Vec<SocketAddr>,
+    pub(crate) sources: Vec<SocketAddr>,
+}
+
+/// The thread and the two queues to and from it.
+#[derive(Debug)]
+pub(crate) struct Names {
+    questions: SyncSender<Question>,
+    answers: Receiver<Answer>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Names {
+    /// Starts the thread.
+    pub(crate) fn start(wake: Arc<dyn Wake>) -> Result<Self, Errno> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (questions, inbox) = mpsc::sync_channel::<Question>(NAMES_WAITING_MAX);
+        let (outbox, answers) = mpsc::channel();
+        let rung = Arc::clone(&bell);
+        // Never joined: the system's resolver may take half a minute, and nothing waits for it. It ends with the
+        // question it is at once the driver has dropped its end.
+        std::thread::Builder::new()
+            .name("fabriq-names".to_owned())
+            .spawn(move || {
+                for question in inbox {
+                    let answer = Answer { open: question.open, result: resolve(&question) };
+                    if outbox.send(answer).is_err() {
+                        return;
+                    }
+                    // The bell is for whoever sleeps on the driver's descriptor, the wake-up for everyone else.
+                    let _ = rustix::io::write(&rung, &1u64.to_ne_bytes());
+                    wake.wake();
+                }
+            })
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+        Ok(Self { questions, answers, bell })
+    }
+
+    /// Readable when there are answers.
+    pub(crate) fn bell(&self) -> impl AsFd {
+        &self.bell
+    }
+
+    /// Queues a question; `false` when too many wait.
+    pub(crate) fn ask(&self, question: Question) -> bool {
+        !matches!(
+            self.questions.try_send(question),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
+        )
+    }
+
+    /// Makes the bell quiet. Before the answers are taken, so that none is left without a bell.
+    pub(crate) fn hush(&self) {
+        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+    }
+
+    /// The next answer that has come.
+    pub(crate) fn answer(&self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+}
+
+fn resolve(question: &Question) -> Result<Resolved, String> {
+    let sources = match &question.source {
+        Some(source) => addresses(source, question.ipv6)?,
+        None => Vec::new(),
+    };
+    Ok(Resolved { targets: addresses(&question.target, question.ipv6)?, sources })
+}
+
+fn addresses(place: &Place, ipv6: bool) -> Result<Vec<SocketAddr>, String> {
+    if let Some(numeric) = socket::numeric(place, ipv6) {
+        return numeric.map(|address| vec![address]).map_err(|error| error.to_string());
+    }
+    let Host::Name(name) = &place.host else {
+        return Ok(Vec::new());
+    };
+    let found: Vec<SocketAddr> = (name.as_str(), place.port)
+        .to_socket_addrs()
+        .map_err(|error| format!("the name `{name}` does not resolve: {error}"))?
+        .collect();
+    let none = found.is_empty();
+    let mut usable: Vec<SocketAddr> =
+        found.into_iter().filter(|address| ipv6 || address.is_ipv4()).take(NAME_ADDRESSES_MAX).collect();
+    usable.dedup();
+    match usable.is_empty() {
+        false => Ok(usable),
+        true if none => Err(format!("the name `{name}` has no addresses")),
+        true => Err(format!("the name `{name}` has IPv6 addresses only; switch IPv6 on for this socket")),
+    }
+}

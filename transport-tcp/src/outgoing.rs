@@ -1,0 +1,294 @@
+//! The sending half of one stream: parts in, slices for one gathering call out, and which parts were never seen. Does
+//! no I/O itself.
+//!
+//! Headers and small bodies stand encoded in `bytes`; a large body stays where it is and is spliced in at its place:
+//!
+//! ```text
+//! bytes  |h|small|h|small|h|  |h|small|h|small|
+//!           ^scanned  ^done ^at: large body
+//! ```
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use transport_core::limits::COMMANDS_MAX;
+use transport_core::{Frame, Part};
+
+use crate::limits::{
+    GATHER_MAX, QUEUE_BYTES_MAX, QUEUE_PARTS_MAX, REFERENCE_MIN, REFERENCE_MIN_FULL, SEND_BUFFER_MIN,
+    SEND_SPARE_MAX,
+};
+use crate::zmtp;
+
+/// Empty send buffers that the links of a driver share.
+#[derive(Debug, Default)]
+pub(crate) struct SendBuffers {
+    spare: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl SendBuffers {
+    fn take(&mut self) -> Vec<u8> {
+        match self.spare.pop() {
+            Some(buffer) => {
+                self.bytes -= buffer.capacity();
+                buffer
+            }
+            None => Vec::with_capacity(SEND_BUFFER_MIN),
+        }
+    }
+
+    fn give(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && self.bytes + buffer.capacity() <= SEND_SPARE_MAX {
+            buffer.clear();
+            self.bytes += buffer.capacity();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// A body that is sent from where it is, between `bytes[..at]` and `bytes[at..]`.
+#[derive(Debug)]
+struct Large {
+    at: usize,
+    body: Frame,
+}
+
+/// The sending half of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    large: VecDeque<Large>,
+    /// How much of `bytes` the system has.
+    done: usize,
+    /// How many of `large` the system has, and how much of the next.
+    large_done: usize,
+    large_part: usize,
+    /// Bytes that the system does not have.
+    queued: usize,
+    /// Where the first frame begins that the system does not have whole.
+    scanned: usize,
+    /// Whether that frame stands inside a message.
+    inside: bool,
+    /// Whether the next frame to be posted does.
+    posting_inside: bool,
+    commands: usize,
+    posted: u64,
+    sent: u64,
+}
+
+impl Outgoing {
+    /// How many more parts are taken at once.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        if self.queued >= QUEUE_BYTES_MAX {
+            return 0;
+        }
+        QUEUE_PARTS_MAX.saturating_sub((self.posted - self.sent) as usize)
+    }
+
+    /// Whether enough has gone for a caller that found no room to come back: half, so that it does not come for one.
+    pub(crate) fn has_room_again(&self) -> bool {
+        self.queued < QUEUE_BYTES_MAX / 2
+            && self.posted - self.sent < QUEUE_PARTS_MAX as u64 / 2
+            && self.commands < COMMANDS_MAX / 2
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// How many parts the system has, of all that were ever posted.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Takes a part, or gives it back. What `room` promised is taken whatever it weighs; beyond it, nothing but
+    /// commands.
+    #[inline]
+    pub(crate) fn post(&mut self, buffers: &mut SendBuffers, part: Part) -> Result<(), Part> {
+        let Part { body, flags } = part;
+        if flags.command() {
+            if self.commands >= COMMANDS_MAX {
+                return Err(Part { body, flags });
+            }
+            self.commands += 1;
+        } else {
+            if self.posted - self.sent >= QUEUE_PARTS_MAX as u64 {
+                return Err(Part { body, flags });
+            }
+            self.posting_inside = flags.more();
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers.take();
+        } else if self.scanned >= self.bytes.len() / 2 && self.scanned > 0 {
+            self.compact();
+        }
+        let len = body.len();
+        let before = self.bytes.len();
+        zmtp::write_header(&mut self.bytes, flags, len);
+        if len < REFERENCE_MIN_FULL || (len < REFERENCE_MIN && self.queued < QUEUE_BYTES_MAX) {
+            self.bytes.extend_from_slice(&body);
+            self.queued += self.bytes.len() - before;
+        } else {
+            let at = self.bytes.len();
+            self.queued += at - before + len;
+            self.large.push_back(Large { at, body });
+        }
+        self.posted += 1;
+        Ok(())
+    }
+
+    /// Forgets the bytes of frames that the system has whole.
+    #[cold]
+    fn compact(&mut self) {
+        let gone = self.scanned;
+        self.bytes.drain(..gone);
+        self.done -= gone;
+        self.scanned = 0;
+        for large in &mut self.large {
+            large.at -= gone;
+        }
+    }
+
+    /// What is to be sent when no large body waits; the usual case.
+    #[inline]
+    pub(crate) fn contiguous(&self) -> Option<&[u8]> {
+        self.large.is_empty().then(|| &self.bytes[self.done..])
+    }
+
+    /// What is to be sent, in order; as many slices as fit. Returns how many there are.
+    pub(crate) fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>; GATHER_MAX]) -> usize {
+        let (mut n, mut at, mut skip) = (0, self.done, self.large_part);
+        let mut push = |slice: &'a [u8]| {
+            if !slice.is_empty() {
+                slices[n] = IoSlice::new(slice);
+                n += 1;
+            }
+            n < GATHER_MAX
+        };
+        for large in self.large.iter().skip(self.large_done) {
+            if !push(&self.bytes[at..large.at]) || !push(&large.body[skip..]) {
+                return n;
+            }
+            (at, skip) = (large.at, 0);
+        }
+        push(&self.bytes[at..]);
+        n
+    }
+
+    /// Notes that the system took `n` bytes more.
+    #[inline]
+    pub(crate) fn advance(&mut self, buffers: &mut SendBuffers, n: usize) {
+        self.queued = self.queued.saturating_sub(n);
+        if self.queued > 0 {
+            self.advance_part(n);
+            return;
+        }
+        // Everything went: no need to find out which frames that was.
+        self.sent = self.posted;
+        self.inside = self.posting_inside;
+        self.commands = 0;
+        self.clear(buffers);
+    }
+
+    fn clear(&mut self, buffers: &mut SendBuffers) {
+        buffers.give(std::mem::take(&mut self.bytes));
+        self.large.clear();
+        (self.done, self.scanned, self.large_done, self.large_part, self.queued) = (0, 0, 0, 0, 0);
+    }
+
+    fn advance_part(&mut self, mut n: usize) {
+        while n > 0 {
+            let large = self.large.get(self.large_done);
+            let until = large.map_or(self.bytes.len(), |large| large.at);
+            let step = n.min(until - self.done);
+            self.done += step;
+            n -= step;
+            let Some(large) = large.filter(|large| large.at == self.done) else {
+                // Without this, a count beyond what was handed out would never end.
+                if step == 0 {
+                    break;
+                }
+                continue;
+            };
+            let step = n.min(large.body.len() - self.large_part);
+            self.large_part += step;
+            n -= step;
+            if self.large_part < large.body.len() {
+                break;
+            }
+            (self.large_done, self.large_part) = (self.large_done + 1, 0);
+        }
+        while let Some(frame) = self.frame_at(self.scanned, 0) {
+            let gone = match frame.large {
+                true => self.large_done > 0,
+                false => frame.end <= self.done,
+            };
+            if !gone {
+                break;
+            }
+            if frame.large {
+                // Here the driver lets go of the memory.
+                self.large.pop_front();
+                self.large_done -= 1;
+            }
+            if frame.command {
+                self.commands -= 1;
+            } else {
+                self.inside = frame.more;
+            }
+            self.scanned = frame.end;
+            self.sent += 1;
+        }
+    }
+
+    /// The encoded frame at `at`, when the large body `large` is the first that may belong to it.
+    fn frame_at(&self, at: usize, large: usize) -> Option<Encoded> {
+        let header = zmtp::parse_header(self.bytes.get(at..)?, u64::MAX).ok()??;
+        let body = at + header.len;
+        // No two frames have their bodies at one place, since every header has a length.
+        let large = self.large.get(large).is_some_and(|large| large.at == body);
+        let end = if large { body } else { body + header.body };
+        Some(Encoded { body, end, large, command: header.flags.command(), more: header.flags.more() })
+    }
+
+    /// Takes out the parts of whole messages of which the system has not a byte, in order, and drops the rest.
+    /// Commands belong to the link and are dropped with it.
+    pub(crate) fn take_unseen(&mut self, buffers: &mut SendBuffers) -> Vec<Part> {
+        let (mut unseen, mut message) = (Vec::new(), Vec::new());
+        let (mut at, mut large, mut lost) = (self.scanned, 0, self.inside);
+        let mut touched = self.done > self.scanned;
+        while let Some(frame) = self.frame_at(at, large) {
+            if !frame.command {
+                lost |= touched;
+                let body = if frame.large {
+                    self.large[large].body.clone()
+                } else {
+                    Frame::copy_from_slice(&self.bytes[frame.body..frame.end])
+                };
+                message.push(if frame.more { Part::more(body) } else { Part::last(body) });
+                if !frame.more {
+                    if !lost {
+                        unseen.append(&mut message);
+                    }
+                    message.clear();
+                    lost = false;
+                }
+            }
+            touched = false;
+            large += usize::from(frame.large);
+            at = frame.end;
+        }
+        self.clear(buffers);
+        unseen
+    }
+}
+
+struct Encoded {
+    body: usize,
+    end: usize,
+    large: bool,
+    command: bool,
+    more: bool,
+}

@@ -1,0 +1,103 @@
+//! The system calls that make sockets: listen, dial, accept. Holds no state.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use transport_core::Tuning;
+
+use crate::address::{Host, Place};
+
+fn open(address: &SocketAddr, tuning: &Tuning) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd =
+        net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    // A driver flushes when it has something worth sending; Nagle's wait would come on top. Accepted sockets inherit
+    // this, and the buffer sizes, which must be set before a window is agreed on.
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    if let Some(bytes) = tuning.send_buffer {
+        sockopt::set_socket_send_buffer_size(&fd, bytes as usize)?;
+    }
+    if let Some(bytes) = tuning.receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&fd, bytes as usize)?;
+    }
+    Ok(fd)
+}
+
+/// A listening socket, and the address it really has.
+pub(crate) fn listen(address: &SocketAddr, tuning: &Tuning) -> Result<(OwnedFd, SocketAddr), Errno> {
+    let fd = open(address, tuning)?;
+    // Connections of an earlier listener that linger in TIME_WAIT must not keep its port.
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if address.is_ipv6() {
+        // `[::]` means IPv4 peers too, as in libzmq; whatever net.ipv6.bindv6only says.
+        sockopt::set_ipv6_v6only(&fd, false)?;
+    }
+    net::bind(&fd, address)?;
+    net::listen(&fd, i32::try_from(tuning.backlog).unwrap_or(i32::MAX))?;
+    let real = local(&fd)?;
+    Ok((fd, real))
+}
+
+/// A socket that dials, and whether it is through already.
+pub(crate) fn dial(
+    address: &SocketAddr,
+    source: Option<&SocketAddr>,
+    tuning: &Tuning,
+) -> Result<(OwnedFd, bool), Errno> {
+    let fd = open(address, tuning)?;
+    if let Some(source) = source {
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+        net::bind(&fd, source)?;
+    }
+    match net::connect(&fd, address) {
+        Ok(()) => Ok((fd, true)),
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok((fd, false)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a dialled socket that became writable is connected.
+pub(crate) fn dialled(fd: &OwnedFd, address: &SocketAddr) -> Result<(), Errno> {
+    sockopt::socket_error(fd)??;
+    // To dial a port of the ephemeral range where nobody listens may connect a socket with itself.
+    if address.ip().is_loopback() && local(fd)? == *address {
+        return Err(Errno::CONNREFUSED);
+    }
+    Ok(())
+}
+
+/// The next connection.
+pub(crate) fn accept(listener: impl AsFd) -> Result<(OwnedFd, SocketAddr), Errno> {
+    let (fd, address) = net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    Ok((fd, address.ok_or(Errno::CONNABORTED)?))
+}
+
+fn local(fd: &OwnedFd) -> Result<SocketAddr, Errno> {
+    SocketAddr::try_from(net::getsockname(fd)?)
+}
+
+/// The socket address of a place that needs no resolving; `None` for a name.
+pub(crate) fn numeric(place: &Place, ipv6: bool) -> Option<Result<SocketAddr, Errno>> {
+    let ip = match &place.host {
+        Host::Name(_) => return None,
+        Host::Any if ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        Host::Any => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Host::Ip(IpAddr::V6(ip), Some(zone)) => {
+            return Some(scope(zone).map(|scope| SocketAddrV6::new(*ip, place.port, 0, scope).into()));
+        }
+        Host::Ip(ip, _) => *ip,
+    };
+    Some(Ok(SocketAddr::new(ip, place.port)))
+}
+
+/// A zone is an interface's number or name.
+fn scope(zone: &str) -> Result<u32, Errno> {
+    if let Ok(number) = zone.parse() {
+        return Ok(number);
+    }
+    let fd = net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    net::netdevice::name_to_index(&fd, zone)
+}
