@@ -1,1 +1,54 @@
-//! ZeroMQ sockets over the fastest wire that each endpoint URL names.
+//! ZeroMQ's sockets over the fastest wire that each endpoint URL names.
+//!
+//! ```
+//! use fabriq::{Context, SocketType};
+//!
+//! # fn main() -> Result<(), fabriq::Error> {
+//! let context = fabriq::context()?;
+//! let server = context.socket(SocketType::Rep)?;
+//! let client = context.socket(SocketType::Req)?;
+//! let endpoint = server.bind("tcp://127.0.0.1:*")?;
+//! client.connect(endpoint.as_str())?;
+//!
+//! client.send("hello")?;
+//! let request = server.recv()?;
+//! assert_eq!(request.body(), "hello");
+//! server.send("world")?;
+//! assert_eq!(client.recv()?.body(), "world");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Choose a transport by URL: `inproc://name` within a process, `tcp://host:port` between hosts, where any ZeroMQ peer
+//! may be on the other side. Blocking calls ([`Socket::recv`]) and asynchronous ones ([`Socket::recv_async`]) may be
+//! mixed; sockets are thread-safe.
+
+use std::sync::Arc;
+
+pub use messaging::{
+    Context, ContextBuilder, Error, Event, EventKind, Interest, Message, Monitor, Options, PollItem, Receive,
+    Send, SendError, Socket, SocketType, poll, poll_with_fds,
+};
+pub use transport_core::{
+    DownReason, Endpoint, EndpointError, Frame, FrameMut, OpenError, Transport, Violation,
+};
+
+/// Every transport of this build, also those that this host cannot run; [`Transport::unavailable`] says why.
+pub fn transports() -> Vec<Arc<dyn Transport>> {
+    vec![
+        #[cfg(feature = "inproc")]
+        Arc::new(transport_inproc::InprocTransport::new()),
+        #[cfg(feature = "tcp")]
+        Arc::new(transport_tcp::TcpTransport::new()),
+    ]
+}
+
+/// A builder of contexts with every transport of this build.
+pub fn builder() -> ContextBuilder {
+    transports().into_iter().fold(Context::builder(), ContextBuilder::transport)
+}
+
+/// A context with every transport of this build and default settings.
+pub fn context() -> Result<Context, Error> {
+    builder().build()
+}

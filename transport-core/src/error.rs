@@ -85,6 +85,9 @@ pub enum Violation {
     /// The peer speaks another security mechanism.
     #[error("mechanism mismatch")]
     MechanismMismatch,
+    /// The peer refused us, in an ERROR command.
+    #[error("refused by the peer")]
+    Refused,
     /// A frame or message beyond the maximum size.
     #[error("message too large")]
     TooLarge,

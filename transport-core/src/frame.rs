@@ -204,6 +204,11 @@ impl PartialEq<[u8]> for Frame {
         **self == *other
     }
 }
+impl<const N: usize> PartialEq<[u8; N]> for Frame {
+    fn eq(&self, other: &[u8; N]) -> bool {
+        **self == other[..]
+    }
+}
 impl<const N: usize> PartialEq<&[u8; N]> for Frame {
     fn eq(&self, other: &&[u8; N]) -> bool {
         **self == other[..]

@@ -1,0 +1,290 @@
+//! Every pattern over every transport of this build, through the public API. Tests behaviour, not speed.
+
+use std::time::Duration;
+
+use fabriq::{Context, Error, Frame, Message, Options, Socket, SocketType};
+
+/// Longer than anything here takes; a test that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn socket(context: &Context, kind: SocketType) -> Socket {
+    let socket = context.socket(kind).unwrap();
+    socket
+        .set_options(|options| {
+            options.send_timeout = Some(PATIENCE);
+            options.receive_timeout = Some(PATIENCE);
+            options.linger = Some(Duration::from_secs(5));
+        })
+        .unwrap();
+    socket
+}
+
+fn message(parts: &[&str]) -> Message {
+    Message::from_parts(parts.iter().copied()).unwrap()
+}
+
+/// A bound and a connected socket. `endpoint` may hold `{}`, which becomes unlike in every test.
+fn pair(context: &Context, endpoint: &str, bound: SocketType, connected: SocketType) -> (Socket, Socket) {
+    let (bound, connected) = (socket(context, bound), socket(context, connected));
+    let endpoint = bound.bind(endpoint).unwrap();
+    connected.connect(endpoint.as_str()).unwrap();
+    (bound, connected)
+}
+
+fn request_and_reply(context: &Context, endpoint: &str) {
+    let (server, client) = pair(context, endpoint, SocketType::Rep, SocketType::Req);
+    assert!(matches!(server.send("too early").unwrap_err().error, Error::OutOfTurn));
+    for round in 0..100 {
+        client.send(format!("request {round}")).unwrap();
+        assert!(matches!(client.send("again").unwrap_err().error, Error::OutOfTurn));
+        assert_eq!(server.recv().unwrap().body(), format!("request {round}").as_str());
+        server.send(message(&["reply", "in parts"])).unwrap();
+        assert_eq!(client.recv().unwrap(), message(&["reply", "in parts"]));
+    }
+}
+
+fn push_and_pull(context: &Context, endpoint: &str) {
+    let (pull, push) = pair(context, endpoint, SocketType::Pull, SocketType::Push);
+    let sender = std::thread::spawn(move || {
+        for number in 0..20_000u32 {
+            push.send(&number.to_le_bytes()).unwrap();
+        }
+    });
+    for number in 0..20_000u32 {
+        assert_eq!(pull.recv().unwrap().body(), &number.to_le_bytes());
+    }
+    sender.join().unwrap();
+    assert!(matches!(pull.send("x").unwrap_err().error, Error::NotSupported(..)));
+    assert!(matches!(pull.try_recv(), Err(Error::Again)));
+}
+
+fn pushes_are_balanced_and_pulls_are_fair(context: &Context, endpoint: &str) {
+    let push = socket(context, SocketType::Push);
+    let endpoint = push.bind(endpoint).unwrap();
+    let pulls: Vec<_> = (0..3)
+        .map(|_| {
+            let pull = socket(context, SocketType::Pull);
+            pull.connect(endpoint.as_str()).unwrap();
+            pull
+        })
+        .collect();
+    // A peer that is not up yet gets nothing, so wait until each has had something.
+    let mut seen = [0; 3];
+    while seen.contains(&0) {
+        push.send("warm up").unwrap();
+        let mut items: Vec<_> = pulls.iter().map(fabriq::PollItem::readable).collect();
+        assert!(fabriq::poll(&mut items, Some(PATIENCE)).unwrap() > 0);
+        for (at, item) in items.iter().enumerate() {
+            if item.ready.readable {
+                item.socket.recv().unwrap();
+                seen[at] += 1;
+            }
+        }
+    }
+    for _ in 0..300 {
+        push.send("work").unwrap();
+    }
+    for pull in &pulls {
+        for _ in 0..100 {
+            assert_eq!(pull.recv().unwrap().body(), "work");
+        }
+    }
+}
+
+fn publish_and_subscribe(context: &Context, endpoint: &str) {
+    let publisher = socket(context, SocketType::Pub);
+    let subscriber = socket(context, SocketType::Sub);
+    let endpoint = publisher.bind(endpoint).unwrap();
+    subscriber.connect(endpoint.as_str()).unwrap();
+    subscriber.subscribe("weather.").unwrap();
+    subscriber.subscribe("sport.").unwrap();
+    sync(&publisher, &subscriber, "weather.sync");
+    for _ in 0..10 {
+        publisher.send(message(&["weather.berlin", "rain"])).unwrap();
+        publisher.send(message(&["stocks.x", "down"])).unwrap();
+        publisher.send(message(&["sport.chess", "draw"])).unwrap();
+    }
+    for _ in 0..10 {
+        assert_eq!(subscriber.recv().unwrap(), message(&["weather.berlin", "rain"]));
+        assert_eq!(subscriber.recv().unwrap(), message(&["sport.chess", "draw"]));
+    }
+    subscriber.unsubscribe("weather.").unwrap();
+    assert!(subscriber.unsubscribe("weather.").is_err());
+    publisher.send("weather.late").unwrap();
+    publisher.send("sport.end").unwrap();
+    assert_eq!(subscriber.recv().unwrap().body(), "sport.end");
+}
+
+/// Publishes until the subscriber hears it: a subscription takes a moment to reach its publisher.
+fn sync(publisher: &Socket, subscriber: &Socket, topic: &str) {
+    for _ in 0..10_000 {
+        publisher.send(topic).unwrap();
+        if subscriber.recv_timeout(Duration::from_millis(10)).is_ok() {
+            while subscriber.recv_timeout(Duration::from_millis(20)).is_ok() {}
+            return;
+        }
+    }
+    panic!("the subscription never arrived");
+}
+
+fn dealer_and_router(context: &Context, endpoint: &str) {
+    let router = socket(context, SocketType::Router);
+    router.set_options(|options| options.router_mandatory = true).unwrap();
+    let endpoint = router.bind(endpoint).unwrap();
+    let dealers: Vec<_> = ["anna", "bert"]
+        .iter()
+        .map(|name| {
+            let dealer = socket(context, SocketType::Dealer);
+            dealer.set_options(|options| options.routing_id = Frame::from(*name)).unwrap();
+            dealer.connect(endpoint.as_str()).unwrap();
+            dealer.send(message(&["", "hello from", name])).unwrap();
+            dealer
+        })
+        .collect();
+    for _ in 0..2 {
+        let mut hello = router.recv().unwrap();
+        let id = hello.pop_front().unwrap();
+        assert_eq!(hello.body(), &id);
+        hello.push_front(id);
+        router.send(hello).unwrap();
+    }
+    for (dealer, name) in dealers.iter().zip(["anna", "bert"]) {
+        assert_eq!(dealer.recv().unwrap(), message(&["", "hello from", name]));
+    }
+    let nobody = router.send(message(&["carl", "x"])).unwrap_err();
+    assert_eq!(nobody.error, Error::Unroutable);
+    assert_eq!(*nobody.message, message(&["carl", "x"]));
+}
+
+fn exclusive_pair(context: &Context, endpoint: &str) {
+    let (a, b) = pair(context, endpoint, SocketType::Pair, SocketType::Pair);
+    for _ in 0..10 {
+        a.send("to b").unwrap();
+        b.send("to a").unwrap();
+        assert_eq!(a.recv().unwrap().body(), "to a");
+        assert_eq!(b.recv().unwrap().body(), "to b");
+    }
+}
+
+fn sizes_from_nothing_to_64_mib(context: &Context, endpoint: &str) {
+    let (a, b) = pair(context, endpoint, SocketType::Pair, SocketType::Pair);
+    for size in [0, 1, 70, 71, 255, 256, 8191, 8192, 65_536, 1 << 20, (4 << 20) + 1, 64 << 20] {
+        let body: Vec<u8> = (0..size).map(|at| (at * 31 + at / 251) as u8).collect();
+        let parts = [Frame::from("head"), Frame::from(body.clone()), Frame::EMPTY];
+        a.send(Message::from_parts(parts).unwrap()).unwrap();
+        let got = b.recv().unwrap();
+        assert_eq!(got.len(), 3);
+        assert!(got.part(1).unwrap() == body.as_slice(), "{size} bytes differ");
+    }
+}
+
+fn high_water_mark_blocks_and_releases(context: &Context, endpoint: &str) {
+    let push = socket(context, SocketType::Push);
+    let pull = socket(context, SocketType::Pull);
+    let small = |options: &mut Options| (options.send_hwm, options.receive_hwm) = (10, 10);
+    push.set_options(small).unwrap();
+    pull.set_options(small).unwrap();
+    let endpoint = pull.bind(endpoint).unwrap();
+    push.connect(endpoint.as_str()).unwrap();
+    let mut sent = 0u32;
+    let body = vec![0u8; 100_000];
+    while push.send_timeout(body.clone(), Duration::from_millis(200)).is_ok() {
+        sent += 1;
+        assert!(sent < 10_000, "nothing ever pushed back");
+    }
+    assert!(sent >= 20, "{sent}");
+    for _ in 0..sent {
+        pull.recv().unwrap();
+    }
+    push.send("flows again").unwrap();
+    assert_eq!(pull.recv().unwrap().body(), "flows again");
+}
+
+fn connect_before_bind(context: &Context, endpoint: &str) {
+    // Find an endpoint, give it up, and use it the other way round.
+    let finder = socket(context, SocketType::Pull);
+    let endpoint = finder.bind(endpoint).unwrap();
+    drop(finder);
+    let push = socket(context, SocketType::Push);
+    push.set_options(|options| options.reconnect_interval = Some(Duration::from_millis(5))).unwrap();
+    push.connect(endpoint.as_str()).unwrap();
+    push.send("queued").unwrap();
+    let pull = socket(context, SocketType::Pull);
+    let bound = (0..1000).find_map(|_| pull.bind(endpoint.as_str()).ok());
+    assert!(bound.is_some());
+    assert_eq!(pull.recv().unwrap().body(), "queued");
+}
+
+fn a_closed_socket_still_delivers(context: &Context, endpoint: &str) {
+    let (pull, push) = pair(context, endpoint, SocketType::Pull, SocketType::Push);
+    for _ in 0..500 {
+        push.send(vec![1u8; 10_000]).unwrap();
+    }
+    drop(push);
+    for _ in 0..500 {
+        assert_eq!(pull.recv().unwrap().body().len(), 10_000);
+    }
+}
+
+fn termination_wakes_everyone(context: &Context, endpoint: &str) {
+    let pull = socket(context, SocketType::Pull);
+    pull.bind(endpoint).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pull.recv());
+        while !waiting.is_finished() {
+            context.shutdown();
+            std::thread::yield_now();
+        }
+        assert_eq!(waiting.join().unwrap().unwrap_err(), Error::Terminated);
+    });
+}
+
+fn futures_and_blocking_calls_mix(context: &Context, endpoint: &str) {
+    let (server, client) = pair(context, endpoint, SocketType::Rep, SocketType::Req);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let serving = std::thread::spawn(move || {
+        for _ in 0..200 {
+            let request = server.recv().unwrap();
+            server.send(request).unwrap();
+        }
+    });
+    runtime.block_on(async {
+        for round in 0..200u32 {
+            client.send_async(&round.to_le_bytes()).await.unwrap();
+            assert_eq!(client.recv_async().await.unwrap().body(), &round.to_le_bytes());
+        }
+    });
+    serving.join().unwrap();
+}
+
+macro_rules! over_every_transport {
+    ($($test:ident),* $(,)?) => {
+        mod inproc {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), concat!("inproc://", stringify!($test)));
+            })*
+        }
+        mod tcp {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), "tcp://127.0.0.1:*");
+            })*
+        }
+    };
+}
+
+over_every_transport!(
+    request_and_reply,
+    push_and_pull,
+    pushes_are_balanced_and_pulls_are_fair,
+    publish_and_subscribe,
+    dealer_and_router,
+    exclusive_pair,
+    sizes_from_nothing_to_64_mib,
+    high_water_mark_blocks_and_releases,
+    connect_before_bind,
+    a_closed_socket_still_delivers,
+    termination_wakes_everyone,
+    futures_and_blocking_calls_mix,
+);

@@ -1,0 +1,1137 @@
+//! The engine shard under its lock: drivers, endpoints, conduits and timers, and the turn that moves messages between
+//! pipes and links. Decides nothing about threads; `progress.rs` does.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use transport_core::{
+    Armed, Capabilities, Close, Completion, DownReason, Driver, Endpoint, Flow, Grant, Hello, Identity,
+    LinkId, Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, SessionKind,
+    Slab, SlabKey, Violation,
+};
+
+use crate::limits::{GRANT_TO_FINISH, PARTS_MAX, TURN_BUDGET};
+use crate::pattern::{Behaviour, PipeId};
+use crate::queue::{Read, Reader, Writer, queue};
+use crate::session::{Input, Session, SessionConfig};
+use crate::socket::monitor::EventKind;
+use crate::socket::shared::{Activation, SocketShared};
+use crate::socket_type::SocketType;
+
+/// What the shard's lock guards.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) drivers: Vec<DriverSlot>,
+    conduits: Slab<SlabKey, Conduit>,
+    endpoints: Slab<SlabKey, EndpointState>,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    completions: Vec<Completion>,
+    /// Conduits that received something in this turn.
+    touched: Vec<SlabKey>,
+    /// Conduits whose senders may publish quietly.
+    guarded: Vec<SlabKey>,
+    guarding: bool,
+    /// What the sleepers believe the next deadline to be; see `Shard::after_unlock`.
+    pub(crate) announced: Option<Instant>,
+    jitter: u64,
+}
+
+/// One driver and the engine's view of its links.
+#[derive(Debug)]
+pub(crate) struct DriverSlot {
+    driver: Box<dyn Driver>,
+    schemes: &'static [&'static str],
+    links: Vec<Option<(LinkId, SlabKey)>>,
+    opens: Vec<Option<(OpenId, SlabKey)>>,
+    users: usize,
+    needs_flush: bool,
+    /// Set by the driver's `Wake`.
+    woken: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Linger(SlabKey),
+    Reconnect(SlabKey),
+    Session(SlabKey),
+}
+
+/// A URL that a socket has bound or connected.
+#[derive(Debug)]
+struct EndpointState {
+    socket: Arc<SocketShared>,
+    /// As given.
+    endpoint: Endpoint,
+    /// As bound, without wildcards.
+    real: Option<Endpoint>,
+    role: Role,
+    driver: usize,
+    open: Option<OpenId>,
+    kind: SessionKind,
+    everything: bool,
+    config: Arc<SessionConfig>,
+    /// The pipe of a dialling endpoint.
+    conduit: Option<SlabKey>,
+    pause: Duration,
+    failed: Option<OpenError>,
+}
+
+/// The engine's ends of one pipe, and the link and session that it currently has.
+struct Conduit {
+    socket: Arc<SocketShared>,
+    pipe: Option<PipeId>,
+    endpoint: SlabKey,
+    url: Box<str>,
+    dialling: bool,
+    link: Option<(usize, LinkId)>,
+    session: Option<Session>,
+    ready: bool,
+    /// Data parts need no work of the session.
+    passes: bool,
+    out: Reader<Part>,
+    incoming: Writer<Part>,
+    /// The application's ends, until a binding side's peer is known.
+    fronts: Option<(Writer<Part>, Reader<Part>)>,
+    send_hwm: u64,
+    receive_hwm: u64,
+    /// Parts to post before those in the pipe: refused, or returned by a link that broke.
+    held: VecDeque<Part>,
+    returned: Vec<Part>,
+    commands: VecDeque<Part>,
+    /// The last part posted has more behind it.
+    posting: bool,
+    /// The rest of a message whose beginning went down with its link.
+    skipping: bool,
+    unfinished: Vec<Part>,
+    granted: u64,
+    unlimited: bool,
+    gap: bool,
+    touched: bool,
+    /// The session was given a command, and may have something to say.
+    talk: bool,
+    closing: Option<Closing>,
+    /// Why we ended the link ourselves, for the monitor.
+    reason: Option<DownReason>,
+    timer: Option<Instant>,
+    fd: i32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    until: Option<Instant>,
+    draining: bool,
+}
+
+impl std::fmt::Debug for Conduit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Conduit({} {:?} ready {})", self.url, self.link, self.ready)
+    }
+}
+
+/// What a `bind` has come to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Pending,
+    Bound(Endpoint),
+    Failed(OpenError),
+}
+
+impl Core {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            drivers: Vec::new(),
+            conduits: Slab::new(),
+            endpoints: Slab::new(),
+            timers: BinaryHeap::new(),
+            completions: Vec::with_capacity(TURN_BUDGET + 64),
+            touched: Vec::new(),
+            guarded: Vec::new(),
+            guarding: false,
+            announced: None,
+            jitter: seed | 1,
+        }
+    }
+
+    pub(crate) fn driver_for(&self, scheme: &str) -> Option<usize> {
+        self.drivers.iter().position(|slot| slot.schemes.contains(&scheme))
+    }
+
+    pub(crate) fn add_driver(
+        &mut self,
+        driver: Box<dyn Driver>,
+        schemes: &'static [&'static str],
+        woken: Arc<AtomicBool>,
+    ) -> usize {
+        self.drivers.push(DriverSlot {
+            driver,
+            schemes,
+            links: Vec::new(),
+            opens: Vec::new(),
+            users: 0,
+            needs_flush: false,
+            woken,
+        });
+        self.drivers.len() - 1
+    }
+
+    // ---- opening and closing ----
+
+    /// Binds or connects. A connect has its pipe when this returns; a bind has an [`Outcome`] to wait for.
+    pub(crate) fn open(
+        &mut self,
+        socket: &Arc<SocketShared>,
+        driver: usize,
+        endpoint: Endpoint,
+        role: Role,
+        capabilities: Capabilities,
+        config: Arc<SessionConfig>,
+        now: Instant,
+    ) -> Result<SlabKey, OpenError> {
+        let pause = socket.options().reconnect_interval.unwrap_or_default();
+        let key = self.endpoints.insert(EndpointState {
+            socket: socket.clone(),
+            endpoint: endpoint.clone(),
+            real: None,
+            role,
+            driver,
+            open: None,
+            kind: capabilities.session,
+            everything: capabilities.flow == Flow::Send,
+            config,
+            conduit: None,
+            pause,
+            failed: None,
+        });
+        if let Err(error) = self.start_open(key) {
+            self.endpoints.remove(key);
+            return Err(error);
+        }
+        if role == Role::Connect {
+            let (send_hwm, receive_hwm) = marks(socket);
+            let conduit =
+                self.new_conduit(socket.clone(), key, endpoint.as_str(), true, (send_hwm, receive_hwm));
+            let fronts = self.conduits.find_mut(conduit).and_then(|conduit| conduit.fronts.take());
+            if let Some(fronts) = fronts {
+                let pipe = socket.lock().attach(conduit, fronts, (send_hwm, receive_hwm), None, false);
+                if let Some(conduit) = self.conduits.find_mut(conduit) {
+                    conduit.pipe = Some(pipe);
+                }
+            }
+            if let Some(state) = self.endpoints.find_mut(key) {
+                state.conduit = Some(conduit);
+            }
+            socket.waiters.wake_all();
+        }
+        self.turn(now);
+        Ok(key)
+    }
+
+    fn start_open(&mut self, key: SlabKey) -> Result<(), OpenError> {
+        let Some(state) = self.endpoints.find_mut(key) else { return Ok(()) };
+        let options = state.socket.options();
+        let request = Open {
+            endpoint: state.endpoint.clone(),
+            role: state.role,
+            flow: state.socket.kind.flow(),
+            hello: Hello {
+                minor: 1,
+                mechanism: state.config.mechanism.name(),
+                as_server: state.config.mechanism.as_server(),
+            },
+            identity: Identity {
+                socket_type: state.socket.kind.name(),
+                routing_id: options.routing_id.clone(),
+                send_hwm: options.send_hwm,
+                receive_hwm: options.receive_hwm,
+            },
+            limits: options.limits(),
+            tuning: options.tuning(),
+        };
+        drop(options);
+        let slot = &mut self.drivers[state.driver];
+        let open = slot.driver.open(request)?;
+        state.open = Some(open);
+        slot.users += 1;
+        put(&mut slot.opens, open.index(), (open, key));
+        Ok(())
+    }
+
+    fn new_conduit(
+        &mut self,
+        socket: Arc<SocketShared>,
+        endpoint: SlabKey,
+        url: &str,
+        dialling: bool,
+        (send_hwm, receive_hwm): (u64, u64),
+    ) -> SlabKey {
+        let (to_engine, out) = queue();
+        let (incoming, from_engine) = queue();
+        self.conduits.insert(Conduit {
+            socket,
+            pipe: None,
+            endpoint,
+            url: url.into(),
+            dialling,
+            link: None,
+            session: None,
+            ready: false,
+            passes: false,
+            out,
+            incoming,
+            fronts: Some((to_engine, from_engine)),
+            send_hwm,
+            receive_hwm,
+            held: VecDeque::new(),
+            returned: Vec::new(),
+            commands: VecDeque::new(),
+            posting: false,
+            skipping: false,
+            unfinished: Vec::new(),
+            granted: 0,
+            unlimited: false,
+            gap: false,
+            touched: false,
+            talk: false,
+            closing: None,
+            reason: None,
+            timer: None,
+            fd: -1,
+        })
+    }
+
+    /// How a bind stands.
+    pub(crate) fn outcome(&mut self, key: SlabKey) -> Outcome {
+        match self.endpoints.find_mut(key) {
+            None => Outcome::Pending,
+            Some(state) => match (&state.real, state.failed.take()) {
+                (_, Some(error)) => {
+                    self.endpoints.remove(key);
+                    Outcome::Failed(error)
+                }
+                (Some(real), None) => Outcome::Bound(real.clone()),
+                (None, None) => Outcome::Pending,
+            },
+        }
+    }
+
+    /// Gives a bound or connected URL up. `false`: this socket has no such endpoint.
+    pub(crate) fn close_endpoint(
+        &mut self,
+        socket: &Arc<SocketShared>,
+        url: &str,
+        role: Role,
+        linger: Option<Duration>,
+        now: Instant,
+    ) -> bool {
+        let found = self.endpoints.iter().find(|(_, state)| {
+            Arc::ptr_eq(&state.socket, socket)
+                && state.role == role
+                && (state.endpoint.as_str() == url
+                    || state.real.as_ref().is_some_and(|real| real.as_str() == url))
+        });
+        let Some(key) = found.map(|(key, _)| key) else { return false };
+        self.drop_endpoint(key, linger, now);
+        true
+    }
+
+    /// Ends an endpoint. The pipe of a dialling one is closed with the linger given.
+    fn drop_endpoint(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
+        let Some(state) = self.endpoints.find_mut(key) else { return };
+        let conduit = state.conduit;
+        if let Some(conduit) = conduit {
+            // A lingering pipe keeps its endpoint, for reconnects; both go together.
+            self.close_conduit(conduit, linger, now);
+        } else {
+            self.forget_endpoint(key);
+        }
+    }
+
+    fn forget_endpoint(&mut self, key: SlabKey) {
+        let Some(state) = self.endpoints.remove(key) else { return };
+        if let Some(open) = state.open {
+            let slot = &mut self.drivers[state.driver];
+            slot.driver.close_open(open);
+            if slot.opens.get_mut(open.index()).and_then(Option::take).is_some() {
+                slot.users -= 1;
+            }
+            let url = state.real.as_ref().unwrap_or(&state.endpoint);
+            state.socket.emit(url.as_str(), || EventKind::Closed);
+        }
+    }
+
+    /// Closes everything a socket has. What is queued still goes out within `linger` (`None`: for ever).
+    pub(crate) fn close_socket(
+        &mut self,
+        socket: &Arc<SocketShared>,
+        linger: Option<Duration>,
+        now: Instant,
+    ) {
+        for key in self.endpoints.keys() {
+            if self.endpoints.find(key).is_some_and(|state| Arc::ptr_eq(&state.socket, socket)) {
+                self.drop_endpoint(key, linger, now);
+            }
+        }
+        for key in self.conduits.keys() {
+            if self.conduits.find(key).is_some_and(|conduit| Arc::ptr_eq(&conduit.socket, socket)) {
+                self.close_conduit(key, linger, now);
+            }
+        }
+        self.turn(now);
+    }
+
+    /// Whether anything of any socket is left.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.conduits.is_empty() && self.endpoints.is_empty()
+    }
+
+    /// Closes one pipe; called again, it can only make it sooner.
+    fn close_conduit(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        let until = linger.and_then(|linger| now.checked_add(linger));
+        match &mut conduit.closing {
+            Some(closing) => {
+                closing.until = match (closing.until, until) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                }
+            }
+            None => conduit.closing = Some(Closing { until, draining: false }),
+        }
+        if let Some(until) = until {
+            self.timers.push(Reverse((until, Timer::Linger(key))));
+        }
+        if linger == Some(Duration::ZERO) { self.abort_conduit(key) } else { self.pump(key, now) }
+    }
+
+    fn abort_conduit(&mut self, key: SlabKey) {
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        match conduit.link {
+            Some((driver, link)) => {
+                conduit.reason.get_or_insert(DownReason::ClosedHere);
+                self.drivers[driver].driver.close_link(link, Close::Abort);
+            }
+            None => self.remove_conduit(key),
+        }
+    }
+
+    /// A pattern will not have this peer.
+    pub(crate) fn reject(&mut self, key: SlabKey) {
+        if let Some(conduit) = self.conduits.find_mut(key) {
+            // Its endpoint may dial again, as libzmq does.
+            if let Some((driver, link)) = conduit.link {
+                self.drivers[driver].driver.close_link(link, Close::Abort);
+            }
+        }
+    }
+
+    fn remove_conduit(&mut self, key: SlabKey) {
+        let Some(mut conduit) = self.conduits.remove(key) else { return };
+        if let Some((driver, link)) = conduit.link.take() {
+            self.drivers[driver].forget_link(link);
+        }
+        if let Some(pipe) = conduit.pipe {
+            conduit.incoming.end();
+            conduit.socket.lock().link_ended(pipe);
+            conduit.socket.activate(Activation::Readable(pipe));
+        }
+        if conduit.dialling {
+            self.forget_endpoint(conduit.endpoint);
+        }
+    }
+
+    // ---- the turn ----
+
+    /// Moves what can be moved without blocking. `true` if anything happened.
+    pub(crate) fn turn(&mut self, now: Instant) -> bool {
+        let mut moved = self.poll_drivers(now, true);
+        moved |= self.run_timers(now);
+        self.flush();
+        moved
+    }
+
+    /// Makes everything queued visible to the devices, without looking at what they received; a driver without a
+    /// descriptor moves its parts in `poll`, so it is polled.
+    pub(crate) fn flush_out(&mut self, now: Instant) {
+        self.flush();
+        self.poll_drivers(now, false);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        for slot in &mut self.drivers {
+            if std::mem::take(&mut slot.needs_flush) {
+                slot.driver.flush();
+            }
+        }
+    }
+
+    fn poll_drivers(&mut self, now: Instant, all: bool) -> bool {
+        let mut moved = false;
+        for at in 0..self.drivers.len() {
+            let slot = &mut self.drivers[at];
+            if slot.users == 0 || !(all || slot.driver.wake_fd().is_none()) {
+                continue;
+            }
+            slot.woken.store(false, Ordering::Relaxed);
+            let mut completions = std::mem::take(&mut self.completions);
+            slot.driver.poll(now, &mut completions, TURN_BUDGET);
+            if !completions.is_empty() {
+                moved = true;
+                for completion in completions.drain(..) {
+                    self.complete(at, completion, now);
+                }
+                self.publish_touched(now);
+            }
+            self.completions = completions;
+        }
+        moved
+    }
+
+    fn complete(&mut self, at: usize, completion: Completion, now: Instant) {
+        match completion {
+            Completion::Received { link, part } => self.received(at, link, part, now),
+            Completion::Sent { .. } => {}
+            Completion::Writable { link } => {
+                if let Some(key) = self.drivers[at].conduit_of(link) {
+                    self.pump(key, now);
+                }
+            }
+            Completion::Gap { link, .. } => {
+                if let Some(conduit) =
+                    self.drivers[at].conduit_of(link).and_then(|key| self.conduits.find_mut(key))
+                {
+                    conduit.unfinished.clear();
+                    conduit.gap = true;
+                }
+            }
+            Completion::Returned { link, part } => {
+                if let Some(conduit) =
+                    self.drivers[at].conduit_of(link).and_then(|key| self.conduits.find_mut(key))
+                {
+                    conduit.returned.push(part);
+                }
+            }
+            Completion::Up { link, open, peer } => self.up(at, link, open, &peer, now),
+            Completion::Down { link, reason } => self.down(at, link, reason, now),
+            Completion::Bound { open, endpoint } => {
+                if let Some(state) = self.endpoint_of(at, open) {
+                    state.socket.emit(endpoint.as_str(), || EventKind::Listening(-1));
+                    state.real = Some(endpoint);
+                    state.socket.waiters.wake_all();
+                }
+            }
+            Completion::Failed { open, error } => self.open_failed(at, open, error, now),
+            Completion::Progress { open, progress } => self.progressed(at, open, progress),
+            _ => {}
+        }
+    }
+
+    fn endpoint_of(&mut self, at: usize, open: OpenId) -> Option<&mut EndpointState> {
+        let key = self.drivers[at].endpoint_of(open)?;
+        self.endpoints.find_mut(key)
+    }
+
+    fn progressed(&mut self, at: usize, open: OpenId, progress: Progress) {
+        let Some(state) = self.endpoint_of(at, open) else { return };
+        let url = state.real.as_ref().unwrap_or(&state.endpoint).as_str();
+        state.socket.emit(url, || match progress {
+            Progress::Dialling => EventKind::ConnectDelayed,
+            Progress::Accepted { fd, .. } => EventKind::Accepted(fd),
+            Progress::Connected { fd } => EventKind::Connected(fd),
+            Progress::HandshakeFailed { reason, .. } => EventKind::HandshakeFailed(reason),
+            Progress::AcceptFailed(errno) => EventKind::AcceptFailed(errno),
+        });
+    }
+
+    fn open_failed(&mut self, at: usize, open: OpenId, error: OpenError, now: Instant) {
+        let slot = &mut self.drivers[at];
+        let Some(key) = slot.endpoint_of(open) else { return };
+        slot.opens[open.index()] = None;
+        slot.users -= 1;
+        let Some(state) = self.endpoints.find_mut(key) else { return };
+        state.open = None;
+        if state.role == Role::Bind {
+            state.socket.emit(state.endpoint.as_str(), || EventKind::BindFailed(error.clone()));
+            state.failed = Some(error);
+            state.socket.waiters.wake_all();
+        } else {
+            self.retry(key, now);
+        }
+    }
+
+    /// Dials again after a pause, unless nobody wants it any more.
+    fn retry(&mut self, key: SlabKey, now: Instant) {
+        let Some(state) = self.endpoints.find_mut(key) else { return };
+        let unwanted = state
+            .conduit
+            .and_then(|conduit| self.conduits.find_mut(conduit))
+            .is_none_or(|conduit| conduit.closing.is_some() && !conduit.has_output());
+        if unwanted {
+            if let Some(conduit) = state.conduit {
+                self.remove_conduit(conduit);
+            }
+            return;
+        }
+        let options = state.socket.options();
+        let (Some(interval), max) = (options.reconnect_interval, options.reconnect_interval_max) else {
+            return;
+        };
+        drop(options);
+        // libzmq adds up to one interval of jitter, so that a thousand clients do not come back at once; half is
+        // enough for that and costs less time.
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        let pause = state.pause + interval.mul_f64((self.jitter >> 11) as f64 / (1u64 << 53) as f64 / 2.0);
+        if max > interval {
+            state.pause = (state.pause * 2).min(max);
+        }
+        state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectRetried(pause.as_millis() as u64));
+        self.timers.push(Reverse((now + pause, Timer::Reconnect(key))));
+    }
+
+    fn up(&mut self, at: usize, link: LinkId, open: OpenId, peer: &PeerInfo, now: Instant) {
+        let slot = &mut self.drivers[at];
+        slot.users += 1;
+        let Some(endpoint_key) = slot.endpoint_of(open) else {
+            // Given up while it was being dialled.
+            put(&mut slot.links, link.index(), (link, SlabKey::from_u64(0)));
+            return slot.driver.close_link(link, Close::Abort);
+        };
+        let Some(state) = self.endpoints.find_mut(endpoint_key) else { return };
+        let session = Session::new(state.config.clone(), state.kind, peer, now);
+        let (socket, everything) = (state.socket.clone(), state.everything);
+        let key = match state.conduit {
+            Some(key) => {
+                // One dial, one link: the open is used up.
+                state.open = None;
+                slot.opens[open.index()] = None;
+                slot.users -= 1;
+                key
+            }
+            None => {
+                let url = state.real.as_ref().unwrap_or(&state.endpoint).to_string();
+                let marks = marks(&socket);
+                self.new_conduit(socket, endpoint_key, &url, false, marks)
+            }
+        };
+        let slot = &mut self.drivers[at];
+        put(&mut slot.links, link.index(), (link, key));
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        conduit.link = Some((at, link));
+        conduit.fd = peer.fd;
+        conduit.reason = None;
+        match session {
+            Ok(session) => {
+                let ready = session.peer().is_some();
+                conduit.session = Some(session);
+                if ready {
+                    self.ready(key, everything, now);
+                }
+                self.pump(key, now);
+                self.schedule(key);
+            }
+            Err(violation) => {
+                conduit.reason = Some(violation.into());
+                slot.driver.close_link(link, Close::Abort);
+            }
+        }
+    }
+
+    /// The session's peer is known: messages may flow.
+    fn ready(&mut self, key: SlabKey, everything: bool, now: Instant) {
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        let Some(session) = &conduit.session else { return };
+        let Some(peer) = session.peer().cloned() else { return };
+        conduit.ready = true;
+        conduit.passes = session.passes_data();
+        let socket = conduit.socket.clone();
+        socket.emit(&conduit.url, || EventKind::HandshakeSucceeded);
+        if conduit.closing.is_none() {
+            let mut state = socket.lock();
+            match (conduit.pipe, conduit.fronts.take()) {
+                (Some(pipe), _) => {
+                    if socket.kind == SocketType::Sub {
+                        // Everything in the pipe is subscriptions, and all of them are about to be said again.
+                        while conduit.out.read_awake().is_some() {}
+                        conduit.held.clear();
+                    }
+                    state.identified(pipe, &peer);
+                }
+                (None, Some(fronts)) => {
+                    let marks = (conduit.send_hwm, conduit.receive_hwm);
+                    conduit.pipe = Some(state.attach(key, fronts, marks, Some(&peer), everything));
+                }
+                (None, None) => {}
+            }
+            drop(state);
+        }
+        if let Some(state) = self.endpoints.find_mut(conduit.endpoint) {
+            state.pause = socket.options().reconnect_interval.unwrap_or_default();
+        }
+        socket.waiters.wake_all();
+        self.regrant(key);
+        self.pump(key, now);
+    }
+
+    fn received(&mut self, at: usize, link: LinkId, part: Part, now: Instant) {
+        let Some(key) = self.drivers[at].conduit_of(link) else { return };
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        if !conduit.touched {
+            conduit.touched = true;
+            self.touched.push(key);
+        }
+        if !part.flags.command() {
+            conduit.granted = conduit.granted.saturating_sub(1);
+        }
+        let input = match &mut conduit.session {
+            _ if conduit.passes && !part.flags.command() => Ok(Input::Deliver(part)),
+            Some(session) => {
+                conduit.talk = true;
+                session.handle_part(part, now)
+            }
+            None => return,
+        };
+        let input = match input {
+            Ok(Input::Deliver(part)) => {
+                if conduit.deliver(part) {
+                    Ok(Input::Nothing)
+                } else {
+                    Err(Violation::TooLarge)
+                }
+            }
+            other => other,
+        };
+        match input {
+            Ok(Input::Nothing | Input::Deliver(_)) => {}
+            Ok(Input::Ready) => {
+                let everything = self.endpoints.find(conduit.endpoint).is_some_and(|state| state.everything);
+                self.ready(key, everything, now);
+            }
+            Ok(Input::Subscribe(topic)) => {
+                if let Some(pipe) = conduit.pipe {
+                    conduit.socket.lock().pattern.peer_subscribed(pipe, &topic);
+                }
+            }
+            Ok(Input::Cancel(topic)) => {
+                if let Some(pipe) = conduit.pipe {
+                    conduit.socket.lock().pattern.peer_cancelled(pipe, &topic);
+                }
+            }
+            Err(violation) => {
+                conduit.reason = Some(violation.into());
+                // What the session has to say about it (ERROR) still goes out.
+                self.pump(key, now);
+                let slot = &mut self.drivers[at];
+                slot.driver.flush();
+                slot.driver.close_link(link, Close::Abort);
+            }
+        }
+    }
+
+    /// After a batch: shows it to the applications, renews grants, answers commands.
+    fn publish_touched(&mut self, now: Instant) {
+        while let Some(key) = self.touched.pop() {
+            let Some(conduit) = self.conduits.find_mut(key) else { continue };
+            conduit.touched = false;
+            if conduit.incoming.publish()
+                && let Some(pipe) = conduit.pipe
+            {
+                conduit.socket.activate(Activation::Readable(pipe));
+            }
+            let talks = match &mut conduit.session {
+                Some(session) => {
+                    session.heard(now);
+                    std::mem::take(&mut conduit.talk)
+                }
+                None => false,
+            };
+            self.regrant(key);
+            if talks {
+                self.pump(key, now);
+                self.schedule(key);
+            }
+        }
+    }
+
+    fn regrant(&mut self, key: SlabKey) {
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        let Some((driver, link)) = conduit.link else { return };
+        if !conduit.ready {
+            return;
+        }
+        let driver = &mut self.drivers[driver].driver;
+        let hwm = conduit.receive_hwm;
+        if hwm == 0 || conduit.closing.is_some() {
+            if !conduit.unlimited {
+                conduit.unlimited = true;
+                driver.grant(link, Grant::Unlimited);
+            }
+            return;
+        }
+        if conduit.granted > hwm / 2 {
+            return;
+        }
+        let mut room = conduit.incoming.exact_room(hwm);
+        if room == 0 && !conduit.incoming.sleep(hwm) {
+            room = conduit.incoming.exact_room(hwm);
+        }
+        if room > conduit.granted {
+            conduit.granted = room;
+            driver.grant(link, Grant::Limited(room));
+        } else if conduit.granted == 0 && !conduit.unfinished.is_empty() {
+            conduit.granted = GRANT_TO_FINISH;
+            driver.grant(link, Grant::Limited(GRANT_TO_FINISH));
+        }
+    }
+
+    /// Moves parts from the pipe to the link, as far as there is room.
+    pub(crate) fn pump(&mut self, key: SlabKey, now: Instant) {
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        let Some((at, link)) = conduit.link else {
+            if conduit.closing.is_some() && !conduit.has_output() {
+                self.remove_conduit(key);
+            }
+            return;
+        };
+        let slot = &mut self.drivers[at];
+        if let Some(session) = &mut conduit.session
+            && !conduit.posting
+        {
+            while let Some(command) = conduit.commands.pop_front().or_else(|| session.poll_command()) {
+                slot.needs_flush = true;
+                if let Err(Refused { part, .. }) = slot.driver.post_send(link, command) {
+                    conduit.commands.push_front(part);
+                    break;
+                }
+            }
+        }
+        if conduit.ready {
+            let mut room = slot.driver.room(link);
+            let mut freed = false;
+            while room > 0 {
+                let Some(part) = conduit.next_out(&mut freed) else { break };
+                let more = part.flags.more();
+                slot.needs_flush = true;
+                match slot.driver.post_send(link, part) {
+                    Ok(()) => {
+                        conduit.posting = more;
+                        room -= 1;
+                    }
+                    Err(Refused { part, reason }) => {
+                        conduit.held.push_front(part);
+                        debug_assert!(
+                            reason == RefusedReason::Closed || room == 0,
+                            "refused in spite of room"
+                        );
+                        break;
+                    }
+                }
+            }
+            if freed && let Some(pipe) = conduit.pipe {
+                conduit.socket.activate(Activation::Writable(pipe));
+            }
+            if self.guarding && !conduit.out.is_guarded() {
+                conduit.out.set_guarded(true);
+                self.guarded.push(key);
+            }
+        }
+        if let Some(closing) = conduit.closing
+            && !closing.draining
+            && !conduit.has_output()
+        {
+            conduit.closing = Some(Closing { draining: true, ..closing });
+            conduit.reason.get_or_insert(DownReason::ClosedHere);
+            slot.driver.flush();
+            slot.driver.close_link(link, Close::Drain { until: closing.until });
+        }
+        let _ = now;
+    }
+
+    fn down(&mut self, at: usize, link: LinkId, reason: DownReason, now: Instant) {
+        let slot = &mut self.drivers[at];
+        let key = slot.conduit_of(link);
+        slot.forget_link(link);
+        let Some((key, conduit)) = key.and_then(|key| Some((key, self.conduits.find_mut(key)?))) else {
+            return;
+        };
+        let reason = conduit.reason.take().unwrap_or(reason);
+        let fd = conduit.fd;
+        if conduit.ready {
+            conduit.socket.emit(&conduit.url, || EventKind::Disconnected(reason, fd));
+        } else {
+            conduit.socket.emit(&conduit.url, || EventKind::HandshakeFailed(reason));
+        }
+        conduit.link_lost();
+        let keep = conduit.dialling && (conduit.closing.is_none() || conduit.has_output());
+        let endpoint = conduit.endpoint;
+        if keep {
+            self.retry(endpoint, now);
+        } else {
+            self.remove_conduit(key);
+        }
+    }
+
+    // ---- time ----
+
+    fn schedule(&mut self, key: SlabKey) {
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        let Some(due) = conduit.session.as_ref().and_then(Session::poll_timeout) else { return };
+        // One timer per conduit, corrected when it fires: heartbeats move their deadline with every batch.
+        if conduit.timer.is_none_or(|timer| due < timer) {
+            conduit.timer = Some(due);
+            self.timers.push(Reverse((due, Timer::Session(key))));
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) -> bool {
+        let mut ran = false;
+        while let Some(Reverse((due, timer))) = self.timers.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.timers.pop();
+            ran = true;
+            match timer {
+                Timer::Linger(key) => {
+                    let late = |conduit: &Conduit| {
+                        conduit.closing.is_some_and(|closing| closing.until.is_some_and(|until| until <= now))
+                    };
+                    if self.conduits.find(key).is_some_and(late) {
+                        self.abort_conduit(key);
+                    }
+                }
+                Timer::Reconnect(key) => {
+                    if self.start_open(key).is_err() {
+                        self.retry(key, now);
+                    }
+                }
+                Timer::Session(key) => self.session_timeout(key, due, now),
+            }
+        }
+        ran
+    }
+
+    fn session_timeout(&mut self, key: SlabKey, due: Instant, now: Instant) {
+        let Some(conduit) = self.conduits.find_mut(key) else { return };
+        if conduit.timer == Some(due) {
+            conduit.timer = None;
+        }
+        let Some(session) = &mut conduit.session else { return };
+        if session.poll_timeout().is_some_and(|due| due <= now)
+            && let Err(reason) = session.handle_timeout(now)
+            && let Some((driver, link)) = conduit.link
+        {
+            conduit.reason = Some(reason);
+            self.drivers[driver].driver.close_link(link, Close::Abort);
+            return;
+        }
+        self.pump(key, now);
+        self.schedule(key);
+    }
+
+    /// When a turn is due even if nothing happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
+        let drivers =
+            self.drivers.iter().filter(|slot| slot.users > 0).filter_map(|slot| slot.driver.deadline());
+        drivers.chain(timer).min()
+    }
+
+    /// Whether the caller may sleep on the drivers' descriptors.
+    pub(crate) fn arm(&mut self) -> Armed {
+        for slot in &mut self.drivers {
+            if slot.users > 0 && (slot.woken.load(Ordering::Relaxed) || slot.driver.arm() == Armed::Busy) {
+                return Armed::Busy;
+            }
+        }
+        Armed::Ready
+    }
+
+    // ---- the guard ----
+
+    /// From here on pumped conduits are looked after by `guard_look`, and their senders may publish quietly.
+    pub(crate) fn begin_guard(&mut self) {
+        self.guarding = true;
+    }
+
+    /// Looks at all guarded conduits. `true` if one had something.
+    pub(crate) fn guard_look(&mut self, now: Instant) -> bool {
+        let mut found = false;
+        for at in 0..self.guarded.len() {
+            let key = self.guarded[at];
+            if self.conduits.find_mut(key).is_some_and(|conduit| conduit.out.look()) {
+                found = true;
+                self.pump(key, now);
+            }
+        }
+        self.flush_out(now);
+        found
+    }
+
+    /// Takes the promise back. The caller passes a barrier on all threads and then calls `guard_look` once more.
+    pub(crate) fn end_guard(&mut self) {
+        self.guarding = false;
+        for key in &self.guarded {
+            if let Some(conduit) = self.conduits.find_mut(*key) {
+                conduit.out.set_guarded(false);
+            }
+        }
+    }
+
+    /// After `end_guard`'s barrier.
+    pub(crate) fn leave_guard(&mut self, now: Instant) {
+        self.guard_look(now);
+        self.guarded.clear();
+    }
+
+    /// New marks for all of a socket's pipes.
+    pub(crate) fn set_marks(&mut self, socket: &Arc<SocketShared>) {
+        let (send_hwm, receive_hwm) = marks(socket);
+        for key in self.conduits.keys() {
+            if let Some(conduit) = self.conduits.find_mut(key)
+                && Arc::ptr_eq(&conduit.socket, socket)
+            {
+                (conduit.send_hwm, conduit.receive_hwm) = (send_hwm, receive_hwm);
+                conduit.unlimited = false;
+                conduit.granted = 0;
+                self.regrant(key);
+            }
+        }
+        socket.lock().set_marks(send_hwm, receive_hwm);
+    }
+
+    /// Work for one conduit: something to send, or room to receive.
+    pub(crate) fn attend(&mut self, key: SlabKey, now: Instant) {
+        self.pump(key, now);
+        self.regrant(key);
+    }
+}
+
+impl DriverSlot {
+    #[inline]
+    fn conduit_of(&self, link: LinkId) -> Option<SlabKey> {
+        match self.links.get(link.index()) {
+            Some(Some((id, key))) if *id == link => Some(*key),
+            _ => None,
+        }
+    }
+
+    fn endpoint_of(&self, open: OpenId) -> Option<SlabKey> {
+        match self.opens.get(open.index()) {
+            Some(Some((id, key))) if *id == open => Some(*key),
+            _ => None,
+        }
+    }
+
+    fn forget_link(&mut self, link: LinkId) {
+        if let Some(place) = self.links.get_mut(link.index())
+            && place.is_some_and(|(id, _)| id == link)
+        {
+            *place = None;
+            self.users -= 1;
+        }
+    }
+}
+
+impl Conduit {
+    /// Puts a part into the pipe, whole messages at a time. `false`: more parts than a message may have.
+    #[inline]
+    fn deliver(&mut self, mut part: Part) -> bool {
+        if self.closing.is_some() || self.pipe.is_none() {
+            return true;
+        }
+        if std::mem::take(&mut self.gap) {
+            part.flags = part.flags.with(transport_core::Flags::GAP);
+        }
+        if part.flags.more() {
+            self.unfinished.push(part);
+            return self.unfinished.len() <= PARTS_MAX;
+        }
+        if !self.unfinished.is_empty() {
+            for part in self.unfinished.drain(..) {
+                self.incoming.write(part);
+            }
+        }
+        self.incoming.write(part);
+        self.incoming.end_message();
+        true
+    }
+
+    /// The next part for the link, in its wire form. Sets `freed` when the sender waits for room and has it now.
+    #[inline]
+    fn next_out(&mut self, freed: &mut bool) -> Option<Part> {
+        if let Some(part) = self.held.pop_front() {
+            return Some(part);
+        }
+        loop {
+            let Read::Value(part) = self.out.read() else { return None };
+            if !part.flags.more() && !part.flags.command() {
+                *freed |= self.out.took_message(self.send_hwm);
+            }
+            if self.skipping {
+                self.skipping = part.flags.more();
+                continue;
+            }
+            if self.passes && !part.flags.command() {
+                return Some(part);
+            }
+            if let Some(part) = self.session.as_mut().and_then(|session| session.encode(part)) {
+                return Some(part);
+            }
+        }
+    }
+
+    fn has_output(&mut self) -> bool {
+        !self.held.is_empty() || !self.commands.is_empty() || (!self.skipping && self.out.look())
+    }
+
+    /// The link is gone; what it never saw goes first on the next one, but never the tail of a torn message.
+    fn link_lost(&mut self) {
+        self.link = None;
+        if self.posting {
+            match self.held.iter().position(|part| !part.flags.more()) {
+                Some(end) => drop(self.held.drain(..=end)),
+                None => {
+                    self.held.clear();
+                    self.skipping = true;
+                }
+            }
+        }
+        // What a cipher has made belongs to the session that is gone.
+        if self.passes {
+            for part in self.returned.drain(..).rev() {
+                if !part.flags.command() {
+                    self.held.push_front(part);
+                }
+            }
+        } else {
+            self.held.clear();
+        }
+        self.returned.clear();
+        self.commands.clear();
+        self.unfinished.clear();
+        self.session = None;
+        self.ready = false;
+        self.passes = false;
+        self.posting = false;
+        self.granted = 0;
+        self.unlimited = false;
+        self.timer = None;
+    }
+}
+
+fn marks(socket: &SocketShared) -> (u64, u64) {
+    let options = socket.options();
+    (options.send_hwm.into(), options.receive_hwm.into())
+}
+
+fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
+    if table.len() <= index {
+        table.resize_with(index + 1, || None);
+    }
+    table[index] = Some(value);
+}

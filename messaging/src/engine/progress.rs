@@ -1,0 +1,773 @@
+//! Who takes the turn: the thread that waits, the thread that sends, or the background thread. Moves no messages.
+//!
+//! ```text
+//!   application waits          leads: spins on turn(), then arms and sleeps in the leader's epoll
+//!   another one waits too      parks; the leader's turn delivers to it, or hands the lead over when it leaves
+//!   application sends          takes the turn for its own output when nobody has it, else leaves it to the holder
+//!   application computes       the background sleeps in its own epoll and takes every turn
+//! ```
+//!
+//! The background's states, and what moves it between them:
+//!
+//! ```text
+//!   EPOLL  on duty. A thread that begins to lead kicks it once per change of regime --> TICK
+//!   TICK   an application drives; looks in every millisecond or four. Nobody drove since --> EPOLL;
+//!          a leader is there but sleeps itself, for twenty ticks --> DEEP
+//!   DEEP   the leader does all waiting. It wakes the background when it leaves --> TICK
+//!   GUARD  a burst was queued; looks after it every 50 to 200 us, until nothing came for six looks
+//! ```
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::thread::{MembarrierCommand, membarrier};
+use transport_core::{Armed, Deferral, DriverEnv, FramePool, OpenError, SlabKey, Transport, Wake};
+
+use super::core::Core;
+use super::spin::Spin;
+use super::wait::{Event, Waiter, Waiters};
+use crate::error::Error;
+use crate::limits::{
+    BACKGROUND_TURNS, CORE_LOST, DEEP, GUARD_IDLE_TICKS, GUARD_TICK, SPIN, TICK, TICKS_TO_DEEP,
+};
+
+const EPOLL: u32 = 0;
+const AWAKE: u32 = 1;
+const TICKING: u32 = 2;
+const DEEPLY: u32 = 3;
+
+/// One engine shard. Thread-safe; every method may be called from any thread that holds no lock of fabriq's.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    core: Mutex<Core>,
+    dirty: Mutex<Vec<SlabKey>>,
+    dirty_full: AtomicBool,
+    rejected: Mutex<Vec<SlabKey>>,
+    spin: Mutex<Spin>,
+    leader: AtomicBool,
+    leader_parked: AtomicBool,
+    leader_event: Arc<Event>,
+    leader_epoll: rustix::fd::OwnedFd,
+    followers: Mutex<Vec<Arc<Waiter>>>,
+    follower_count: AtomicUsize,
+    /// Async tasks that drive in turns of their own, as leaders do.
+    spinners: AtomicU32,
+    /// Counts turns taken by application threads; a background that sees it move stays away.
+    epoch: AtomicU64,
+    background: AtomicU32,
+    background_event: Event,
+    background_epoll: rustix::fd::OwnedFd,
+    background_thread: OnceLock<Thread>,
+    guard: AtomicBool,
+    /// Whether senders may leave the fence to the guard's membarrier.
+    quiet: bool,
+    stop: AtomicBool,
+    stopped: (Mutex<bool>, std::sync::Condvar),
+    pub(crate) quiet_waiters: Waiters,
+    context: u64,
+    receive_pool: FramePool,
+    this: Weak<Self>,
+}
+
+/// What a blocked call waits for.
+pub(crate) struct Wait<'a> {
+    /// Whose lists to wait on.
+    pub(crate) targets: &'a [&'a dyn Target],
+    pub(crate) deadline: Option<Instant>,
+    /// Other descriptors that end the wait, for polls that mix sockets and files.
+    pub(crate) fds: &'a [PollFd<'a>],
+}
+
+/// Something a thread can wait on.
+pub(crate) trait Target {
+    fn waiters(&self) -> &Waiters;
+    /// Whether the engine has said something since the last attempt.
+    fn has_news(&self) -> bool;
+}
+
+#[derive(Debug)]
+struct ShardWake {
+    shard: Weak<Shard>,
+    woken: Arc<AtomicBool>,
+}
+
+impl Wake for ShardWake {
+    fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        if let Some(shard) = self.shard.upgrade() {
+            shard.kick();
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    /// A shard and its background thread.
+    pub(crate) fn start(context: u64, spin: Duration, receive_pool: FramePool) -> Result<Arc<Self>, Error> {
+        let refuse =
+            |error: rustix::io::Errno| Error::System("no epoll or eventfd descriptor", error.raw_os_error());
+        let leader_event = Arc::new(Event::new().map_err(refuse)?);
+        let background_event = Event::new().map_err(refuse)?;
+        let leader_epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(refuse)?;
+        let background_epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(refuse)?;
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&leader_epoll, leader_event.as_fd(), data, epoll::EventFlags::IN).map_err(refuse)?;
+        epoll::add(&background_epoll, background_event.as_fd(), data, epoll::EventFlags::IN)
+            .map_err(refuse)?;
+        let quiet = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
+        let seed = context.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(std::process::id());
+        let shard = Arc::new_cyclic(|this| Self {
+            core: Mutex::new(Core::new(seed)),
+            dirty: Mutex::default(),
+            dirty_full: AtomicBool::new(false),
+            rejected: Mutex::default(),
+            spin: Mutex::new(Spin::new(spin.min(SPIN))),
+            leader: AtomicBool::new(false),
+            leader_parked: AtomicBool::new(false),
+            leader_event,
+            leader_epoll,
+            followers: Mutex::default(),
+            follower_count: AtomicUsize::new(0),
+            spinners: AtomicU32::new(0),
+            epoch: AtomicU64::new(0),
+            background: AtomicU32::new(AWAKE),
+            background_event,
+            background_epoll,
+            background_thread: OnceLock::new(),
+            guard: AtomicBool::new(false),
+            quiet,
+            stop: AtomicBool::new(false),
+            stopped: (Mutex::new(false), std::sync::Condvar::new()),
+            quiet_waiters: Waiters::default(),
+            context,
+            receive_pool,
+            this: this.clone(),
+        });
+        let own = shard.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("fabriq-{context}"))
+            .spawn(move || own.run_background())
+            .map_err(|error| Error::System("no background thread", error.raw_os_error().unwrap_or(0)))?;
+        let _ = shard.background_thread.set(thread.thread().clone());
+        Ok(shard)
+    }
+
+    // ---- the lock ----
+
+    /// Runs `f` under the shard's lock. Free functions and wakers run after it.
+    pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+        let deferral = Deferral::begin();
+        let mut core = locked(&self.core);
+        let result = f(&mut core);
+        self.unlock(core);
+        drop(deferral);
+        result
+    }
+
+    fn try_core(&self) -> Option<MutexGuard<'_, Core>> {
+        match self.core.try_lock() {
+            Ok(core) => Some(core),
+            Err(TryLockError::Poisoned(core)) => Some(core.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Lets go of the lock; sees to what others left for its holder, and tells sleepers of an earlier deadline.
+    fn unlock<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
+        loop {
+            let due = core.deadline();
+            let sooner = due.is_some_and(|due| core.announced.is_none_or(|announced| due < announced));
+            if sooner {
+                core.announced = due;
+            }
+            drop(core);
+            if sooner {
+                self.kick();
+            }
+            // Whoever failed to get the lock has set the flag before trying; see `flush_now`.
+            fence(Ordering::SeqCst);
+            if !self.dirty_full.load(Ordering::Relaxed) {
+                return;
+            }
+            match self.try_core() {
+                Some(again) => core = again,
+                None => return,
+            }
+            let now = Instant::now();
+            self.attend_dirty(&mut core, now);
+            core.flush_out(now);
+        }
+    }
+
+    /// Says that a conduit has something to send. The caller sees to it that somebody takes a turn.
+    pub(crate) fn mark_dirty(&self, conduit: SlabKey) {
+        let mut dirty = locked(&self.dirty);
+        dirty.push(conduit);
+        self.dirty_full.store(true, Ordering::Release);
+    }
+
+    /// Says that a conduit's pipe has room to receive again.
+    #[cold]
+    pub(crate) fn has_room(&self, conduit: SlabKey) {
+        self.mark_dirty(conduit);
+        // An application that drives comes by itself; one that only empties its pipe needs the background to refill.
+        if self.background.load(Ordering::Acquire) == EPOLL {
+            self.background_event.set();
+        }
+    }
+
+    /// A pattern will not have a peer; called under the socket's lock, so it is only noted.
+    pub(crate) fn reject(&self, conduit: SlabKey) {
+        locked(&self.rejected).push(conduit);
+        self.mark_dirty(conduit);
+        self.kick();
+    }
+
+    fn attend_dirty(&self, core: &mut Core, now: Instant) -> bool {
+        if !self.dirty_full.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut dirty = locked(&self.dirty);
+        self.dirty_full.store(false, Ordering::Relaxed);
+        let mut conduits = std::mem::take(&mut *dirty);
+        drop(dirty);
+        for conduit in conduits.drain(..) {
+            core.attend(conduit, now);
+        }
+        // Hand the memory back, unless somebody has begun a new list.
+        let mut dirty = locked(&self.dirty);
+        if dirty.capacity() == 0 {
+            *dirty = conduits;
+        }
+        drop(dirty);
+        let rejected = std::mem::take(&mut *locked(&self.rejected));
+        for conduit in rejected {
+            core.reject(conduit);
+        }
+        true
+    }
+
+    fn turn(&self, core: &mut Core, now: Instant) -> bool {
+        let attended = self.attend_dirty(core, now);
+        core.turn(now) | attended
+    }
+
+    // ---- drivers ----
+
+    /// The driver for a scheme, made on first use.
+    pub(crate) fn driver_for(
+        &self,
+        scheme: &str,
+        transport: &Arc<dyn Transport>,
+    ) -> Result<usize, OpenError> {
+        self.with_core(|core| {
+            if let Some(driver) = core.driver_for(scheme) {
+                return Ok(driver);
+            }
+            let woken = Arc::new(AtomicBool::new(false));
+            let driver = transport.driver(DriverEnv {
+                receive_pool: self.receive_pool.clone(),
+                wake: Arc::new(ShardWake { shard: self.this.clone(), woken: woken.clone() }),
+                context: self.context,
+            })?;
+            if let Some(fd) = driver.wake_fd() {
+                for epoll in [&self.leader_epoll, &self.background_epoll] {
+                    // Cannot fail for a fresh descriptor but for want of memory, and then the deadlines still work.
+                    let _ = epoll::add(epoll, fd, epoll::EventData::new_u64(1), epoll::EventFlags::IN);
+                }
+            }
+            Ok(core.add_driver(driver, transport.schemes(), woken))
+        })
+    }
+
+    // ---- sending ----
+
+    /// Whether a burst is being looked after.
+    #[inline]
+    pub(crate) fn is_guarding(&self) -> bool {
+        self.guard.load(Ordering::Relaxed)
+    }
+
+    /// Sends what is queued from this thread, or leaves it to the thread that has the lock at this moment.
+    pub(crate) fn flush_now(&self) {
+        let _deferral = Deferral::begin();
+        // The dirty flag is up already; this fence and the one in `unlock` make sure that either we get the lock or
+        // its holder sees the flag after letting go.
+        fence(Ordering::SeqCst);
+        let Some(mut core) = self.try_core() else { return };
+        let now = Instant::now();
+        self.attend_dirty(&mut core, now);
+        core.flush_out(now);
+        self.unlock(core);
+    }
+
+    /// Asks the background to look after what is queued, since its sender may not come back.
+    pub(crate) fn call_guard(&self) {
+        if !self.guard.swap(true, Ordering::SeqCst) {
+            self.rouse_background();
+        }
+    }
+
+    fn rouse_background(&self) {
+        if self.background.load(Ordering::SeqCst) == EPOLL {
+            self.background_event.set();
+        } else if let Some(thread) = self.background_thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Makes whoever sleeps for this shard look again.
+    pub(crate) fn kick(&self) {
+        fence(Ordering::SeqCst);
+        if self.leader_parked.load(Ordering::Relaxed) {
+            self.leader_event.set();
+        } else {
+            self.rouse_background();
+        }
+    }
+
+    // ---- waiting ----
+
+    /// Blocks until `attempt` gives something. `attempt` may lock sockets; it runs with no lock held.
+    pub(crate) fn wait<R>(
+        &self,
+        wait: &Wait<'_>,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> Result<R, Error> {
+        let mut waiter = None;
+        loop {
+            if let Some(result) = attempt() {
+                return Ok(result);
+            }
+            if wait.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Error::Again);
+            }
+            if !self.leader.swap(true, Ordering::SeqCst) {
+                let result = self.lead(wait, &mut attempt, &mut waiter);
+                self.stop_leading();
+                return result;
+            }
+            let waiter = waiter.get_or_insert_with(|| Waiter::new(Some(self.leader_event.clone())));
+            if let Some(result) = self.follow(wait, &mut attempt, waiter)? {
+                return Ok(result);
+            }
+        }
+    }
+
+    fn lead<R>(
+        &self,
+        wait: &Wait<'_>,
+        attempt: &mut impl FnMut() -> Option<R>,
+        waiter: &mut Option<Arc<Waiter>>,
+    ) -> Result<R, Error> {
+        self.send_background_away();
+        let start = Instant::now();
+        let budget = locked(&self.spin).budget();
+        let mut last = start;
+        let mut lost = false;
+        let mut turns = 0u32;
+        loop {
+            let now = Instant::now();
+            let moved = self.drive(now);
+            turns += 1;
+            if (moved || wait.targets.iter().any(|target| target.has_news()))
+                && let Some(result) = attempt()
+            {
+                if budget > Duration::ZERO && !lost {
+                    locked(&self.spin).hit(now.duration_since(start));
+                }
+                return Ok(result);
+            }
+            if !lost && now.duration_since(last) > CORE_LOST && turns > 1 {
+                lost = true;
+                locked(&self.spin).core_lost();
+            }
+            last = now;
+            if moved {
+                continue;
+            }
+            if lost || now.duration_since(start) >= budget {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        if budget > Duration::ZERO && !lost {
+            locked(&self.spin).miss();
+        }
+        let waiter = waiter.get_or_insert_with(|| Waiter::new(Some(self.leader_event.clone())));
+        loop {
+            for target in wait.targets {
+                target.waiters().add_thread(waiter);
+            }
+            let slept = self.sleep_as_leader(wait, attempt, waiter);
+            for target in wait.targets {
+                target.waiters().remove_thread(waiter);
+            }
+            match slept {
+                Ok(Some(result)) => return Ok(result),
+                Ok(None) => {}
+                Err(error) => return Err(error),
+            }
+            self.drive(Instant::now());
+            if let Some(result) = attempt() {
+                return Ok(result);
+            }
+            if wait.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Error::Again);
+            }
+        }
+    }
+
+    /// Takes one turn if nobody else has the lock. Counts as a sign of life for the background.
+    pub(crate) fn drive(&self, now: Instant) -> bool {
+        let _deferral = Deferral::begin();
+        let Some(mut core) = self.try_core() else { return false };
+        let moved = self.turn(&mut core, now);
+        self.unlock(core);
+        moved
+    }
+
+    fn sleep_as_leader<R>(
+        &self,
+        wait: &Wait<'_>,
+        attempt: &mut impl FnMut() -> Option<R>,
+        waiter: &Arc<Waiter>,
+    ) -> Result<Option<R>, Error> {
+        waiter.awake();
+        if !waiter.enter_epoll() {
+            return Ok(None);
+        }
+        self.leader_parked.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let mut due = wait.deadline;
+        let armed = self.with_core(|core| {
+            let deadline = core.deadline();
+            core.announced = deadline.or(due);
+            due = due.into_iter().chain(deadline).min();
+            core.arm()
+        });
+        let result = attempt();
+        let mut interrupted = false;
+        if result.is_none() && armed == Armed::Ready && !self.dirty_full.load(Ordering::SeqCst) {
+            interrupted = self.sleep_on(wait, due) == Err(rustix::io::Errno::INTR);
+        }
+        self.leader_parked.store(false, Ordering::SeqCst);
+        waiter.awake();
+        self.leader_event.clear();
+        match result {
+            None if interrupted => Err(Error::Interrupted),
+            result => Ok(result),
+        }
+    }
+
+    fn sleep_on(&self, wait: &Wait<'_>, due: Option<Instant>) -> rustix::io::Result<()> {
+        let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
+        if wait.fds.is_empty() {
+            let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
+            epoll::wait(&self.leader_epoll, &mut events[..], timeout.as_ref()).map(drop)
+        } else {
+            let mut fds = Vec::with_capacity(wait.fds.len() + 1);
+            fds.push(PollFd::new(&self.leader_epoll, PollFlags::IN));
+            fds.extend_from_slice(wait.fds);
+            rustix::event::poll(&mut fds, timeout.as_ref()).map(drop)
+        }
+    }
+
+    fn stop_leading(&self) {
+        self.leader.store(false, Ordering::SeqCst);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        if self.follower_count.load(Ordering::SeqCst) > 0 {
+            // The next in line leads; until it runs, the background's tick is the net below.
+            let next = locked(&self.followers).pop();
+            if let Some(next) = next {
+                next.wake();
+            }
+        }
+        if self.background.load(Ordering::SeqCst) == DEEPLY
+            && self.background.compare_exchange(DEEPLY, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            && let Some(thread) = self.background_thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    fn follow<R>(
+        &self,
+        wait: &Wait<'_>,
+        attempt: &mut impl FnMut() -> Option<R>,
+        waiter: &Arc<Waiter>,
+    ) -> Result<Option<R>, Error> {
+        waiter.awake();
+        {
+            let mut followers = locked(&self.followers);
+            followers.push(waiter.clone());
+            self.follower_count.store(followers.len(), Ordering::SeqCst);
+        }
+        for target in wait.targets {
+            target.waiters().add_thread(waiter);
+        }
+        let result = attempt();
+        if result.is_none() && self.leader.load(Ordering::SeqCst) {
+            if wait.fds.is_empty() {
+                waiter.park(wait.deadline);
+            } else {
+                self.follow_fds(wait, waiter)?;
+            }
+        }
+        for target in wait.targets {
+            target.waiters().remove_thread(waiter);
+        }
+        let mut followers = locked(&self.followers);
+        followers.retain(|other| !Arc::ptr_eq(other, waiter));
+        self.follower_count.store(followers.len(), Ordering::SeqCst);
+        Ok(result)
+    }
+
+    /// A follower that also waits for descriptors cannot park; it looks at them in short sleeps.
+    fn follow_fds(&self, wait: &Wait<'_>, waiter: &Arc<Waiter>) -> Result<(), Error> {
+        let mut fds = wait.fds.to_vec();
+        let timeout = timespec(TICK.0);
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => Err(Error::Interrupted),
+            _ => {
+                waiter.awake();
+                Ok(())
+            }
+        }
+    }
+
+    // ---- async ----
+
+    /// A task begins to spin: it drives at each of its polls, as a leader would.
+    pub(crate) fn begin_async_spin(&self) -> AsyncSpin {
+        let start = Instant::now();
+        let budget = locked(&self.spin).budget();
+        let shard = (budget > Duration::ZERO).then(|| self.this.upgrade()).flatten();
+        if shard.is_some() {
+            self.spinners.fetch_add(1, Ordering::SeqCst);
+            self.send_background_away();
+        }
+        AsyncSpin { shard, start, budget, last: start }
+    }
+
+    fn send_background_away(&self) {
+        if self.background.load(Ordering::SeqCst) == EPOLL
+            && self.background.compare_exchange(EPOLL, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            self.background_event.set();
+        }
+    }
+
+    // ---- the background ----
+
+    fn is_driven(&self) -> bool {
+        self.leader.load(Ordering::SeqCst) || self.spinners.load(Ordering::SeqCst) > 0
+    }
+
+    fn run_background(self: Arc<Self>) {
+        let (mut active, mut still) = (0u32, 0u32);
+        while !self.stop.load(Ordering::SeqCst) {
+            if self.guard.load(Ordering::SeqCst) {
+                self.run_guard();
+                continue;
+            }
+            if self.is_driven() {
+                let epoch = self.epoch.load(Ordering::SeqCst);
+                self.background.store(TICKING, Ordering::SeqCst);
+                if still >= TICKS_TO_DEEP {
+                    self.background.store(DEEPLY, Ordering::SeqCst);
+                    if self.is_driven() && !self.guard.load(Ordering::SeqCst) {
+                        std::thread::park_timeout(DEEP);
+                    }
+                } else if !self.guard.load(Ordering::SeqCst) {
+                    std::thread::park_timeout(if active > 16 { TICK.1 } else { TICK.0 });
+                }
+                self.background.store(AWAKE, Ordering::SeqCst);
+                if self.epoch.load(Ordering::SeqCst) == epoch {
+                    (active, still) = (0, still + 1);
+                } else {
+                    (active, still) = (active + 1, 0);
+                }
+                continue;
+            }
+            if active > 0 {
+                // Between two calls of a driving application: look again after a tick before taking over.
+                let epoch = self.epoch.load(Ordering::SeqCst);
+                self.background.store(TICKING, Ordering::SeqCst);
+                std::thread::park_timeout(if active > 16 { TICK.1 } else { TICK.0 });
+                self.background.store(AWAKE, Ordering::SeqCst);
+                if self.epoch.load(Ordering::SeqCst) != epoch {
+                    active += 1;
+                    continue;
+                }
+            }
+            (active, still) = (0, 0);
+            self.be_on_duty();
+        }
+        let (done, condvar) = &self.stopped;
+        *locked(done) = true;
+        condvar.notify_all();
+    }
+
+    /// Takes turns until nothing moves, and sleeps in epoll until something does.
+    fn be_on_duty(&self) {
+        let mut due = None;
+        let armed = {
+            let _deferral = Deferral::begin();
+            let mut core = locked(&self.core);
+            let mut moved = true;
+            for _ in 0..BACKGROUND_TURNS {
+                moved = self.turn(&mut core, Instant::now());
+                if !moved || self.is_driven() {
+                    break;
+                }
+            }
+            let armed = if moved { Armed::Busy } else { core.arm() };
+            due = core.deadline().or(due);
+            core.announced = due;
+            if core.is_quiet() {
+                self.quiet_waiters.wake_all();
+            }
+            self.unlock(core);
+            armed
+        };
+        if armed == Armed::Busy {
+            return;
+        }
+        self.background.store(EPOLL, Ordering::SeqCst);
+        let called = self.is_driven()
+            || self.guard.load(Ordering::SeqCst)
+            || self.dirty_full.load(Ordering::SeqCst)
+            || self.stop.load(Ordering::SeqCst);
+        if !called {
+            let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
+            let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
+            let _ = epoll::wait(&self.background_epoll, &mut events[..], timeout.as_ref());
+        }
+        self.background.store(AWAKE, Ordering::SeqCst);
+        self.background_event.clear();
+    }
+
+    /// Looks after a burst whose sender may leave at any moment.
+    fn run_guard(&self) {
+        let (mut idle, mut looks) = (0, 0u32);
+        self.background.store(TICKING, Ordering::SeqCst);
+        if self.quiet {
+            self.with_core(Core::begin_guard);
+        }
+        while idle < GUARD_IDLE_TICKS && !self.stop.load(Ordering::SeqCst) {
+            let found = {
+                let _deferral = Deferral::begin();
+                let mut core = locked(&self.core);
+                let now = Instant::now();
+                let found = core.guard_look(now) | self.turn(&mut core, now);
+                self.unlock(core);
+                found
+            };
+            idle = if found { 0 } else { idle + 1 };
+            looks += 1;
+            std::thread::park_timeout(if looks > 16 { GUARD_TICK.1 } else { GUARD_TICK.0 });
+        }
+        self.guard.store(false, Ordering::SeqCst);
+        if self.quiet {
+            self.with_core(Core::end_guard);
+            // From here on every sender has either seen the end of the guard, or its message is seen below.
+            let _ = membarrier(MembarrierCommand::PrivateExpedited);
+            self.with_core(|core| core.leave_guard(Instant::now()));
+        }
+        self.background.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Ends the background thread and waits for it. What still lingers is cut off.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.background_event.set();
+        if let Some(thread) = self.background_thread.get() {
+            thread.unpark();
+            if thread.id() == std::thread::current().id() {
+                return;
+            }
+        }
+        let (done, condvar) = &self.stopped;
+        let mut done = locked(done);
+        while !*done {
+            done = condvar.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until every link has lingered out.
+    pub(crate) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
+        self.kick();
+        self.quiet_waiters
+            .wait_plainly(deadline, || self.with_core(|core| core.is_quiet()).then_some(()))
+            .is_some()
+    }
+}
+
+/// The spin of one async task; see [`Shard::begin_async_spin`].
+#[derive(Debug)]
+pub(crate) struct AsyncSpin {
+    shard: Option<Arc<Shard>>,
+    start: Instant,
+    budget: Duration,
+    last: Instant,
+}
+
+impl AsyncSpin {
+    /// Whether the task should yield and be polled again at once. When not, the background is on duty.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        let Some(shard) = &self.shard else { return false };
+        let now = Instant::now();
+        let lost = now.duration_since(self.last) > CORE_LOST;
+        self.last = now;
+        shard.epoch.fetch_add(1, Ordering::SeqCst);
+        if lost {
+            locked(&shard.spin).core_lost();
+        } else if now.duration_since(self.start) < self.budget {
+            return true;
+        } else {
+            locked(&shard.spin).miss();
+        }
+        self.leave();
+        // Nobody drives from here on; the background must not find that out by itself a tick later.
+        false
+    }
+
+    /// What was awaited came.
+    pub(crate) fn succeed(mut self) {
+        if let Some(shard) = &self.shard {
+            locked(&shard.spin).hit(self.last.duration_since(self.start));
+            shard.spinners.fetch_sub(1, Ordering::SeqCst);
+            shard.epoch.fetch_add(1, Ordering::SeqCst);
+            self.shard = None;
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(shard) = self.shard.take() {
+            shard.spinners.fetch_sub(1, Ordering::SeqCst);
+            shard.rouse_background();
+        }
+    }
+}
+
+impl Drop for AsyncSpin {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().min(i64::MAX as u64) as i64,
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}

@@ -1,0 +1,59 @@
+//! Every limit of the messaging layer that is not an option, by name. Holds numbers only, no code.
+
+use std::time::Duration;
+
+/// Completions handled per turn and driver before timers and other drivers get theirs.
+pub(crate) const TURN_BUDGET: usize = 512;
+
+/// Turns that the background thread takes in a row before it looks at its own state again.
+pub(crate) const BACKGROUND_TURNS: usize = 64;
+
+/// Parts granted to a link in the middle of a multipart message whose pipe is full, so that the message can end.
+pub(crate) const GRANT_TO_FINISH: u64 = 64;
+
+/// Bytes that may wait unflushed in one socket before the sender flushes: as much as one writev carries well.
+pub(crate) const FLUSH_BYTES: usize = 64 << 10;
+
+/// Below so many waiting bytes a burst counts as thin, and a flush comes after one write's time instead of four.
+pub(crate) const THIN_BYTES: usize = 8 << 10;
+
+/// Sends that may follow each other too closely before a burst is assumed and they are only queued.
+pub(crate) const WRITES_IN_A_ROW: u32 = 8;
+
+/// Bounds of what a write is taken to cost; the measured minimum in between is used. Unbounded, the cost of waking a
+/// parked peer inflates it.
+pub(crate) const WRITE_COST: (Duration, Duration) = (Duration::from_micros(2), Duration::from_micros(4));
+
+/// How long a wait may spin: about what a wake-up costs.
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
+
+/// A pause between two looks that shows that the core was given to somebody else.
+pub(crate) const CORE_LOST: Duration = Duration::from_micros(100);
+
+/// Waits without spinning between two probes, at least and at most.
+pub(crate) const SPIN_SKIP: (u32, u32) = (32, 2048);
+
+/// How often the background thread looks in while an application thread drives, and after sixteen such looks.
+pub(crate) const TICK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(4));
+
+/// Ticks without a sign of the driving thread (it is parked, and does the waiting itself) before a deep sleep.
+pub(crate) const TICKS_TO_DEEP: u32 = 20;
+
+/// Longest deep sleep: what a lost hand-over could cost at most.
+pub(crate) const DEEP: Duration = Duration::from_millis(200);
+
+/// How often the guard looks after a burst that its sender may have left, and while the burst is sustained.
+pub(crate) const GUARD_TICK: (Duration, Duration) = (Duration::from_micros(50), Duration::from_micros(200));
+
+/// Idle looks after which the guard leaves.
+pub(crate) const GUARD_IDLE_TICKS: u32 = 6;
+
+/// Default linger of a socket: how long a close keeps sending what is queued. libzmq's default is for ever, which
+/// its users meet as a program that never ends.
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+
+/// Events that a monitor keeps for a reader that does not read; later ones are counted and dropped.
+pub(crate) const MONITOR_EVENTS: usize = 4096;
+
+/// Most parts of one message. A peer that sends more loses its link.
+pub(crate) const PARTS_MAX: usize = 1 << 20;

@@ -1,0 +1,133 @@
+//! Messages as applications see them: one part or several, sent and received as a whole. Knows no wire.
+
+use std::fmt;
+
+use transport_core::Frame;
+
+/// A message: one or more parts, delivered whole or not at all.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    first: Frame,
+    // Empty for the common message of one part; an empty Vec does not allocate.
+    rest: Vec<Frame>,
+    gap_before: bool,
+}
+
+impl Message {
+    /// A message of one part.
+    #[inline]
+    pub fn new(part: impl Into<Frame>) -> Self {
+        Self { first: part.into(), rest: Vec::new(), gap_before: false }
+    }
+
+    /// A message of several parts; `None` if there are none.
+    pub fn from_parts<F: Into<Frame>>(parts: impl IntoIterator<Item = F>) -> Option<Self> {
+        let mut parts = parts.into_iter().map(Into::into);
+        let first = parts.next()?;
+        Some(Self { first, rest: parts.collect(), gap_before: false })
+    }
+
+    /// Number of parts, at least 1.
+    // A message has at least one part, so there is no `is_empty`.
+    #[allow(clippy::len_without_is_empty)]
+    #[inline]
+    pub fn len(&self) -> usize {
+        1 + self.rest.len()
+    }
+
+    /// The part at `index`, counted from 0.
+    #[inline]
+    pub fn part(&self, index: usize) -> Option<&Frame> {
+        if index == 0 { Some(&self.first) } else { self.rest.get(index - 1) }
+    }
+
+    /// All parts in order.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = &Frame> + DoubleEndedIterator {
+        // A chain has no exact length, hence by index.
+        (0..self.len()).map(|index| if index == 0 { &self.first } else { &self.rest[index - 1] })
+    }
+
+    /// Takes the parts apart without copying.
+    pub fn into_parts(self) -> impl Iterator<Item = Frame> {
+        std::iter::once(self.first).chain(self.rest)
+    }
+
+    /// The only part, or the last of several: where the payload is behind an envelope.
+    pub fn body(&self) -> &Frame {
+        self.rest.last().unwrap_or(&self.first)
+    }
+
+    /// Appends a part.
+    pub fn push_back(&mut self, part: impl Into<Frame>) {
+        self.rest.push(part.into());
+    }
+
+    /// Puts a part in front, as an envelope does.
+    pub fn push_front(&mut self, part: impl Into<Frame>) {
+        let first = std::mem::replace(&mut self.first, part.into());
+        self.rest.insert(0, first);
+    }
+
+    /// Takes the first part off; `None` if it is the only one.
+    pub fn pop_front(&mut self) -> Option<Frame> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let second = self.rest.remove(0);
+        Some(std::mem::replace(&mut self.first, second))
+    }
+
+    /// Whether something is missing between this message and the one received before it from the same source.
+    pub fn gap_before(&self) -> bool {
+        self.gap_before
+    }
+
+    pub(crate) fn set_gap_before(&mut self) {
+        self.gap_before = true;
+    }
+
+    /// Splits off the first part; the rest may be empty.
+    #[inline]
+    pub(crate) fn into_first_and_rest(self) -> (Frame, Vec<Frame>) {
+        (self.first, self.rest)
+    }
+
+    #[inline]
+    pub(crate) fn from_first_and_rest(first: Frame, rest: Vec<Frame>) -> Self {
+        Self { first, rest, gap_before: false }
+    }
+}
+
+impl<F: Into<Frame>> From<F> for Message {
+    #[inline]
+    fn from(part: F) -> Self {
+        Self::new(part)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.gap_before { "Message(after a gap) " } else { "Message" })?;
+        f.debug_list().entries(self.parts()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_in_order() {
+        let mut message = Message::from_parts(["b", "c"]).unwrap();
+        message.push_front("a");
+        message.push_back("d");
+        assert_eq!(message.len(), 4);
+        assert_eq!(message.body(), "d");
+        assert_eq!(message.parts().rev().next().unwrap(), "d");
+        assert_eq!(message.pop_front().unwrap(), "a");
+        let parts: Vec<_> = message.into_parts().collect();
+        assert_eq!(parts, [Frame::from("b"), "c".into(), "d".into()]);
+        assert!(Message::from_parts(Vec::<Frame>::new()).is_none());
+        assert!(Message::new("only").pop_front().is_none());
+    }
+}

@@ -1,0 +1,1392 @@
+//! Which subscriptions are a prefix of a message's first frame. Not a router: it knows neither pipes nor messages.
+//!
+//! [`Matcher`] serves PUB and XPUB (topics to sets of pipe ids), [`SubscriptionSet`] serves SUB and XSUB (topics to
+//! counts). Both are one trie: a Patricia trie of half bytes, in an arena of 32-bit words, whose branches skip what
+//! their topics have in common and whose leaves hold the whole topic. Cache misses decide the price of a match, so:
+//!
+//! * a branch takes 16 to 80 bytes and a leaf one cache line, so that all branches of a million topics stay in the
+//!   last-level cache and a match pays one miss to memory, for the leaf;
+//! * the way down never looks at what branches skip. One comparison, with the deepest topic met, settles every topic
+//!   met on the way, because each of them is a prefix of all topics below it.
+//!
+//! A table hashed by topic length was measured against it: it needs a look-up for every length in use, and a peer
+//! chooses the lengths. Here a match costs at most two steps per byte of the data, whatever peers subscribe to.
+//!
+//! Nothing here recurses, and no input panics: topics of any length and content may come from a hostile peer. How many
+//! subscriptions a peer may hold is for the caller to bound; memory grows with the bytes that were subscribed.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::fmt;
+use std::hash::Hash;
+
+/// Topics longer than this are refused (not recorded), since a place in a topic is told in 32 bits, 16 for each byte.
+pub const TOPIC_MAX: usize = (1 << 28) - 1;
+
+// ---------------------------------------------------------------------------------------------------------------
+// Leaves
+
+/// Bytes of a topic that fit in its leaf. Longer ones cost an allocation, and a second cache miss per match.
+const INLINE_MAX: usize = 38;
+
+/// The topic of a leaf, or the mark of a free one.
+enum Topic {
+    Inline(u8, [u8; INLINE_MAX]),
+    Heap(Box<[u8]>),
+    /// Not in use. Holds the next free leaf, or [`NONE`].
+    Free(u32),
+}
+
+impl Topic {
+    fn new(topic: &[u8]) -> Self {
+        let mut bytes = [0; INLINE_MAX];
+        match bytes.get_mut(..topic.len()) {
+            Some(start) => {
+                start.copy_from_slice(topic);
+                Self::Inline(topic.len() as u8, bytes)
+            }
+            None => Self::Heap(topic.into()),
+        }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Heap(bytes) => bytes,
+            Self::Free(_) => &[],
+        }
+    }
+}
+
+/// A topic and what is known about it. One cache line, and aligned to it, when `V` is at most 24 bytes.
+#[repr(align(64))]
+struct Leaf<V> {
+    topic: Topic,
+    value: V,
+}
+
+/// Leaves per chunk. Chunks, and not one vector, so that growing never copies all leaves at once.
+const CHUNK: usize = 1 << 13;
+
+/// Leaves by number. A number stays valid until its leaf is taken, and is then used again.
+struct Leaves<V> {
+    chunks: Vec<Vec<Leaf<V>>>,
+    free: u32,
+    live: usize,
+}
+
+impl<V: Default> Leaves<V> {
+    const fn new() -> Self {
+        Self { chunks: Vec::new(), free: NONE, live: 0 }
+    }
+
+    #[inline]
+    fn at(&self, leaf: u32) -> &Leaf<V> {
+        &self.chunks[leaf as usize / CHUNK][leaf as usize % CHUNK]
+    }
+
+    #[inline]
+    fn at_mut(&mut self, leaf: u32) -> &mut Leaf<V> {
+        &mut self.chunks[leaf as usize / CHUNK][leaf as usize % CHUNK]
+    }
+
+    fn put(&mut self, topic: &[u8]) -> u32 {
+        let new = Leaf { topic: Topic::new(topic), value: V::default() };
+        self.live += 1;
+        if self.free != NONE {
+            let leaf = self.free;
+            let place = self.at_mut(leaf);
+            let next = if let Topic::Free(next) = place.topic { next } else { NONE };
+            *place = new;
+            self.free = next;
+            return leaf;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            // The first chunk grows as any vector does: most matchers hold a handful of topics.
+            self.chunks.push(Vec::with_capacity(if self.chunks.is_empty() { 4 } else { CHUNK }));
+        }
+        let before = (self.chunks.len() - 1) * CHUNK;
+        let chunk = self.chunks.last_mut().expect("one was just pushed if there was none");
+        chunk.push(new);
+        // Leaf numbers have 31 bits. That many leaves are 128 GiB, so memory ends first.
+        (before + chunk.len() - 1) as u32
+    }
+
+    fn take(&mut self, leaf: u32) -> Leaf<V> {
+        let free = Leaf { topic: Topic::Free(self.free), value: V::default() };
+        let taken = std::mem::replace(self.at_mut(leaf), free);
+        self.free = leaf;
+        self.live -= 1;
+        taken
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Leaf<V>> {
+        self.chunks.iter().flatten().filter(|leaf| !matches!(leaf.topic, Topic::Free(_)))
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The trie
+//
+// A topic is read as symbols: two per byte (high half, low half; values 1 to 16), and the symbol END (0) behind the
+// last byte. A branch at depth d holds topics that agree in their first d symbols and differ in symbol d. In words:
+//
+//     depth | children present: a bit per symbol, and the size class in the top byte | a link per child, by symbol
+//
+// The last branches on each way would be many, small, and each a cache miss. So up to BUCKET topics that are alone
+// below a link make a bucket instead, which is a binary Patricia trie written as two lists (Ferguson's Bit-Tree):
+//
+//     topics, and the size class in the top byte | a leaf's number per topic, sorted | between each two neighbours, the
+//     first bit in which they differ
+//
+// Bits count 16 per byte: bit 0 says that there is a byte (not END), bits 1 to 8 are the byte, and the rest is not
+// used. The first bit in which any two topics of the bucket differ is the least of the bits between them.
+//
+// A link is NONE (only at the root), a leaf's number with the LEAF bit, or a place in the arena in units of four words,
+// with the BUCKET bit if a bucket is there. Word 0 of the arena is the link to the root, so that every link has a place
+// that can be written to.
+
+const NONE: u32 = u32::MAX;
+const LEAF: u32 = 1 << 31;
+const BUCKETS: u32 = 1 << 30;
+/// The symbol behind the last byte of a topic.
+const END: u32 = 0;
+/// Words of a branch before its links.
+const HEAD: usize = 2;
+/// The most topics in a bucket: at most 32, as their set is kept in a word.
+const BUCKET: usize = 32;
+/// Words that allocation counts in.
+const UNIT: usize = 4;
+/// Block sizes: 1 to 16 units. A branch takes up to 5, a bucket one for two topics.
+const CLASSES: usize = BUCKET / 2;
+const CLASS_SHIFT: u32 = 24;
+const SYMBOLS: u32 = (1 << 17) - 1;
+/// Words of arena that are kept when the last topic goes; a larger arena is given back.
+const KEPT_WORDS: usize = 1 << 14;
+
+/// The symbol of `topic` at `depth`; END for all depths behind its last byte.
+#[inline]
+fn symbol(topic: &[u8], depth: u32) -> u32 {
+    match topic.get(depth as usize / 2) {
+        Some(&byte) => half(byte, depth),
+        None => END,
+    }
+}
+
+#[inline]
+fn half(byte: u8, depth: u32) -> u32 {
+    1 + u32::from(if depth.is_multiple_of(2) { byte >> 4 } else { byte & 15 })
+}
+
+/// A bit of `topic`; clear for all bits behind its last byte.
+#[inline]
+fn bit(topic: &[u8], bit: u32) -> bool {
+    let byte = topic.get(bit as usize / 16).map_or(0, |&byte| 0x100 | u32::from(byte));
+    byte << (bit % 16) & 0x100 != 0
+}
+
+/// The depth of the symbol that a bit belongs to.
+const fn depth_of(bit: u32) -> u32 {
+    bit / 16 * 2 + (bit % 16 > 4) as u32
+}
+
+/// The first bit in which two topics differ.
+fn difference(a: &[u8], b: &[u8]) -> Option<u32> {
+    let common = common_prefix(a, b);
+    let within = match (a.get(common), b.get(common)) {
+        (None, None) => return None,
+        (Some(a), Some(b)) => 1 + (a ^ b).leading_zeros(),
+        _ => 0,
+    };
+    Some(common as u32 * 16 + within)
+}
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// How many links a branch of this class has room for.
+const fn room(class: usize) -> usize {
+    (class + 1) * UNIT - HEAD
+}
+
+/// The smallest class with room for `links`. Two to 17 of them.
+const fn class_for(links: usize) -> usize {
+    (links + HEAD).div_ceil(UNIT) - 1
+}
+
+/// A branch as its two words of head say it.
+#[derive(Clone, Copy)]
+struct Branch {
+    /// Its first word.
+    base: usize,
+    depth: u32,
+    bits: u32,
+}
+
+impl Branch {
+    #[inline]
+    const fn has(self, symbol: u32) -> bool {
+        self.bits >> symbol & 1 != 0
+    }
+
+    /// The place of the link for `symbol`, or where it belongs if there is none.
+    #[inline]
+    const fn place(self, symbol: u32) -> usize {
+        self.base + HEAD + (self.bits & ((1 << symbol) - 1)).count_ones() as usize
+    }
+
+    const fn links(self) -> usize {
+        (self.bits & SYMBOLS).count_ones() as usize
+    }
+
+    const fn class(self) -> usize {
+        (self.bits >> CLASS_SHIFT) as usize
+    }
+}
+
+/// A bucket where it lies in the arena.
+#[derive(Clone, Copy)]
+struct Bucket<'a> {
+    links: &'a [u32],
+    /// One less than links.
+    bits: &'a [u32],
+}
+
+impl Bucket<'_> {
+    /// The topic that shares the longest prefix with `topic`, as far as the bits tell.
+    #[inline]
+    fn nearest(self, topic: &[u8]) -> usize {
+        let mut at = 0;
+        // Until a lower bit comes, what stands behind a bit that `topic` does not have is not on its way. Written so
+        // that nothing is jumped over, since no such jump could be predicted.
+        let mut below = u32::MAX;
+        for (i, &position) in self.bits.iter().enumerate() {
+            let set = bit(topic, position);
+            let active = position < below;
+            at = if active & set { i + 1 } else { at };
+            let next = if set { u32::MAX } else { position };
+            below = if active { next } else { below };
+        }
+        at
+    }
+
+    /// The set of topics that are prefixes of the topic at `at`, except itself.
+    #[inline]
+    fn prefixes(self, at: usize) -> u32 {
+        let mut set = 0;
+        let mut lowest = u32::MAX;
+        for (i, &position) in self.bits[..at].iter().enumerate().rev() {
+            // The two differ in this bit; where it is the one that says END, the left one ends.
+            set |= u32::from(position < lowest && position % 16 == 0) << i;
+            lowest = lowest.min(position);
+        }
+        set
+    }
+}
+
+/// A bucket taken out of the arena to be changed.
+#[derive(Clone, Copy)]
+struct Loose {
+    len: usize,
+    links: [u32; BUCKET],
+    bits: [u32; BUCKET],
+}
+
+impl Loose {
+    fn of(links: &[u32], bits: &[u32]) -> Self {
+        let mut loose = Self { len: links.len(), links: [0; BUCKET], bits: [0; BUCKET] };
+        loose.links[..links.len()].copy_from_slice(links);
+        loose.bits[..bits.len()].copy_from_slice(bits);
+        loose
+    }
+
+    fn view(&self) -> Bucket<'_> {
+        Bucket { links: &self.links[..self.len], bits: &self.bits[..self.len - 1] }
+    }
+
+    /// Adds a topic, where there is room, which differs from the one nearest to it in the bit at `position`.
+    fn insert(&mut self, topic: &[u8], position: u32, link: u32) {
+        // It goes to the one or the other side of all topics that differ from the nearest one later than it does.
+        let mut at = self.view().nearest(topic);
+        let bits = &self.bits[..self.len - 1];
+        let (mut link_at, bit_at);
+        if bit(topic, position) {
+            while bits.get(at).is_some_and(|&bit| bit > position) {
+                at += 1;
+            }
+            (link_at, bit_at) = (at + 1, at);
+        } else {
+            while at > 0 && bits[at - 1] > position {
+                at -= 1;
+            }
+            (link_at, bit_at) = (at, at);
+        }
+        link_at = link_at.min(self.len);
+        self.links.copy_within(link_at..self.len, link_at + 1);
+        self.links[link_at] = link;
+        self.bits.copy_within(bit_at..self.len - 1, bit_at + 1);
+        self.bits[bit_at] = position;
+        self.len += 1;
+    }
+
+    fn remove(&mut self, at: usize) {
+        // Its neighbours differ in the lower of the two bits, which is the one that stays.
+        let bits = &self.bits[..self.len - 1];
+        let gone = match (at.checked_sub(1).map(|left| bits[left]), bits.get(at)) {
+            (Some(left), Some(&right)) if left > right => at - 1,
+            (Some(_), None) => at - 1,
+            _ => at,
+        };
+        self.bits.copy_within((gone + 1).min(self.len)..self.len, gone);
+        self.links.copy_within(at + 1..self.len, at);
+        self.len -= 1;
+    }
+}
+
+struct Trie<V> {
+    words: Vec<u32>,
+    /// By class, the first free block; its first word holds the next one.
+    free: [u32; CLASSES],
+    leaves: Leaves<V>,
+}
+
+impl<V: Default> Trie<V> {
+    fn new() -> Self {
+        Self { words: vec![NONE; UNIT], free: [NONE; CLASSES], leaves: Leaves::new() }
+    }
+
+    #[inline]
+    fn branch(&self, link: u32) -> Branch {
+        let base = link as usize * UNIT;
+        let head = &self.words[base..base + HEAD];
+        Branch { base, depth: head[0], bits: head[1] }
+    }
+
+    #[inline]
+    fn bucket(&self, link: u32) -> Bucket<'_> {
+        let base = (link & !BUCKETS) as usize * UNIT;
+        let head = self.words[base];
+        let room = 2 * ((head >> CLASS_SHIFT) as usize + 1);
+        let len = (head & 0xff) as usize;
+        let (links, bits) = self.words[base + 1..base + 2 * room].split_at(room);
+        Bucket { links: &links[..len], bits: &bits[..len - 1] }
+    }
+
+    /// Calls `candidate` for each leaf whose topic is a prefix of `data` as far as branches and buckets tell, the
+    /// shortest first, until it returns false. Each candidate's topic is a prefix of the next one's: what compares
+    /// the last with `data` knows about all.
+    #[inline(always)]
+    fn walk(&self, data: &[u8], mut candidate: impl FnMut(u32) -> bool) {
+        let mut link = self.words[0];
+        if link == NONE {
+            return;
+        }
+        while link & (LEAF | BUCKETS) == 0 {
+            let branch = self.branch(link);
+            if branch.has(END) && !candidate(self.words[branch.base + HEAD] & !LEAF) {
+                return;
+            }
+            let Some(&byte) = data.get(branch.depth as usize / 2) else { return };
+            let symbol = half(byte, branch.depth);
+            if !branch.has(symbol) {
+                return;
+            }
+            link = self.words[branch.place(symbol)];
+        }
+        if link & LEAF == 0 {
+            let bucket = self.bucket(link);
+            let nearest = bucket.nearest(data);
+            let mut set = bucket.prefixes(nearest);
+            while set != 0 {
+                if !candidate(bucket.links[set.trailing_zeros() as usize] & !LEAF) {
+                    return;
+                }
+                set &= set - 1;
+            }
+            link = bucket.links[nearest];
+        }
+        candidate(link & !LEAF);
+    }
+
+    /// The leaf of exactly this topic.
+    fn find(&self, topic: &[u8]) -> Option<u32> {
+        let mut link = self.words[0];
+        if link == NONE {
+            return None;
+        }
+        while link & (LEAF | BUCKETS) == 0 {
+            let branch = self.branch(link);
+            let symbol = symbol(topic, branch.depth);
+            if !branch.has(symbol) {
+                return None;
+            }
+            link = self.words[branch.place(symbol)];
+        }
+        let leaf = self.leaf(link, topic);
+        (self.leaves.at(leaf).topic.bytes() == topic).then_some(leaf)
+    }
+
+    /// The leaf that a link which leads to no branch leads to.
+    fn leaf(&self, link: u32, topic: &[u8]) -> u32 {
+        if link & LEAF != 0 {
+            return link & !LEAF;
+        }
+        let bucket = self.bucket(link);
+        bucket.links[bucket.nearest(topic)] & !LEAF
+    }
+
+    /// The leaf of exactly this topic; makes it if there is none. The topic is at most [`TOPIC_MAX`] long.
+    fn find_or_insert(&mut self, topic: &[u8]) -> u32 {
+        if self.words[0] == NONE {
+            let leaf = self.leaves.put(topic);
+            self.words[0] = leaf | LEAF;
+            return leaf;
+        }
+        // Some topic that shares the longest prefix with this one. Below the place where this one leaves the trie,
+        // all topics share the same prefix with it, so there any link will do.
+        let mut link = self.words[0];
+        while link & (LEAF | BUCKETS) == 0 {
+            let branch = self.branch(link);
+            let symbol = symbol(topic, branch.depth);
+            let place = if branch.has(symbol) { branch.place(symbol) } else { branch.base + HEAD };
+            link = self.words[place];
+        }
+        let near = self.leaf(link, topic);
+        let near_topic = self.leaves.at(near).topic.bytes();
+        let Some(position) = difference(topic, near_topic) else { return near };
+        let split = depth_of(position);
+        let (own, other) = (symbol(topic, split), symbol(near_topic, split));
+        let leaf = self.leaves.put(topic);
+        let mut place = 0;
+        loop {
+            let link = self.words[place];
+            if link & LEAF != 0 {
+                let mut pair = Loose::of(&[link], &[]);
+                pair.insert(topic, position, leaf | LEAF);
+                self.words[place] = self.put_bucket(&pair);
+                return leaf;
+            }
+            if link & BUCKETS != 0 {
+                let bucket = self.bucket(link);
+                if bucket.links.len() < BUCKET {
+                    let mut bucket = Loose::of(bucket.links, bucket.bits);
+                    bucket.insert(topic, position, leaf | LEAF);
+                    self.replace_bucket(place, &bucket);
+                    return leaf;
+                }
+                let depth = depth_of(bucket.bits.iter().copied().min().unwrap_or(0));
+                if depth <= split {
+                    self.burst(place, depth);
+                    continue;
+                }
+            } else {
+                let branch = self.branch(link);
+                if branch.depth < split {
+                    place = branch.place(symbol(topic, branch.depth));
+                    continue;
+                }
+                if branch.depth == split {
+                    self.add_link(place, branch, own, leaf | LEAF);
+                    return leaf;
+                }
+            }
+            // What is here agrees in more symbols than it shares with the topic: a branch goes between.
+            let (low, high) = if own < other { (leaf | LEAF, link) } else { (link, leaf | LEAF) };
+            self.words[place] = self.put_branch(split, 1 << own | 1 << other, &[low, high]);
+            return leaf;
+        }
+    }
+
+    /// Takes the leaf out, which must be live.
+    fn remove(&mut self, leaf: u32) -> Leaf<V> {
+        let taken = self.leaves.take(leaf);
+        let topic = taken.topic.bytes();
+        let mut place = 0;
+        let mut above = None;
+        let mut link = self.words[0];
+        while link & (LEAF | BUCKETS) == 0 {
+            let branch = self.branch(link);
+            let symbol = symbol(topic, branch.depth);
+            above = Some((place, branch, symbol));
+            place = branch.place(symbol);
+            link = self.words[place];
+        }
+        debug_assert_eq!(self.leaf(link, topic), leaf, "a live leaf is where its topic leads");
+        if link & LEAF == 0 {
+            let bucket = self.bucket(link);
+            let at = bucket.nearest(topic);
+            let mut bucket = Loose::of(bucket.links, bucket.bits);
+            bucket.remove(at);
+            self.replace_bucket(place, &bucket);
+        } else if let Some((place, branch, symbol)) = above {
+            self.remove_link(place, branch, symbol);
+        } else {
+            self.words[0] = NONE;
+        }
+        if self.leaves.live == 0 && (self.words.len() > KEPT_WORDS || self.leaves.chunks.len() > 1) {
+            *self = Self::new();
+        }
+        taken
+    }
+
+    /// Adds a link for a symbol that the branch does not have yet. `place` holds the link to the branch.
+    fn add_link(&mut self, place: usize, branch: Branch, symbol: u32, link: u32) {
+        let links = branch.links();
+        let at = branch.place(symbol);
+        let end = branch.base + HEAD + links;
+        if links < room(branch.class()) {
+            self.words.copy_within(at..end, at + 1);
+            self.words[at] = link;
+            self.words[branch.base + 1] |= 1 << symbol;
+            return;
+        }
+        let class = class_for(links + 1);
+        let base = self.allocate(class);
+        let split = base + at - branch.base;
+        self.words.copy_within(branch.base..at, base);
+        self.words.copy_within(at..end, split + 1);
+        self.words[split] = link;
+        self.words[base + 1] = (branch.bits & SYMBOLS) | 1 << symbol | (class as u32) << CLASS_SHIFT;
+        self.words[place] = (base / UNIT) as u32;
+        self.release(branch.base, branch.class());
+    }
+
+    /// Removes the link for a symbol that the branch has. `place` holds the link to the branch.
+    fn remove_link(&mut self, place: usize, branch: Branch, symbol: u32) {
+        let at = branch.place(symbol);
+        let end = branch.base + HEAD + branch.links();
+        self.words.copy_within(at + 1..end, at);
+        let links = branch.links() - 1;
+        if links == 1 {
+            // A branch of one is no branch.
+            self.words[place] = self.words[branch.base + HEAD];
+            self.release(branch.base, branch.class());
+            return;
+        }
+        let class = class_for(links);
+        let bits = (branch.bits & SYMBOLS & !(1 << symbol)) | (class as u32) << CLASS_SHIFT;
+        let mut base = branch.base;
+        if class < branch.class() {
+            base = self.allocate(class);
+            self.words.copy_within(branch.base..end - 1, base);
+            self.words[place] = (base / UNIT) as u32;
+            self.release(branch.base, branch.class());
+        }
+        self.words[base + 1] = bits;
+    }
+
+    /// A new branch. Returns the link to it.
+    fn put_branch(&mut self, depth: u32, symbols: u32, links: &[u32]) -> u32 {
+        let class = class_for(links.len());
+        let base = self.allocate(class);
+        self.words[base] = depth;
+        self.words[base + 1] = symbols | (class as u32) << CLASS_SHIFT;
+        self.words[base + HEAD..base + HEAD + links.len()].copy_from_slice(links);
+        (base / UNIT) as u32
+    }
+
+    /// A new bucket, unless it holds one topic only. Returns the link to it.
+    fn put_bucket(&mut self, bucket: &Loose) -> u32 {
+        let Bucket { links, bits } = bucket.view();
+        if let [link] = *links {
+            return link;
+        }
+        let class = (links.len() - 1) / 2;
+        let base = self.allocate(class);
+        let bits_base = base + 1 + 2 * (class + 1);
+        self.words[base] = links.len() as u32 | (class as u32) << CLASS_SHIFT;
+        self.words[base + 1..base + 1 + links.len()].copy_from_slice(links);
+        self.words[bits_base..bits_base + bits.len()].copy_from_slice(bits);
+        (base / UNIT) as u32 | BUCKETS
+    }
+
+    /// Puts this bucket instead of the one that `place` links to. Takes the same block again if the size fits, since
+    /// it is the first of the free ones then.
+    fn replace_bucket(&mut self, place: usize, bucket: &Loose) {
+        let base = (self.words[place] & !BUCKETS) as usize * UNIT;
+        self.release(base, (self.words[base] >> CLASS_SHIFT) as usize);
+        self.words[place] = self.put_bucket(bucket);
+    }
+
+    /// Makes a branch of the bucket that `place` links to, whose topics first differ in the symbol at `depth`.
+    fn burst(&mut self, place: usize, depth: u32) {
+        let base = (self.words[place] & !BUCKETS) as usize * UNIT;
+        let bucket = self.bucket(self.words[place]);
+        let bucket = Loose::of(bucket.links, bucket.bits);
+        self.release(base, (self.words[base] >> CLASS_SHIFT) as usize);
+        let Bucket { links, bits } = bucket.view();
+        let mut symbols = 0;
+        let mut groups = [NONE; SYMBOLS.count_ones() as usize];
+        let mut count = 0;
+        let mut start = 0;
+        for end in 1..=links.len() {
+            if bits.get(end - 1).is_some_and(|&bit| depth_of(bit) > depth) {
+                continue;
+            }
+            // From `start` to here all have the same symbol at this depth.
+            symbols |= 1 << symbol(self.leaves.at(links[start] & !LEAF).topic.bytes(), depth);
+            groups[count] = self.put_bucket(&Loose::of(&links[start..end], &bits[start..end - 1]));
+            count += 1;
+            start = end;
+        }
+        self.words[place] = self.put_branch(depth, symbols, &groups[..count]);
+    }
+
+    /// The first word of a free block of this class, with anything in it.
+    fn allocate(&mut self, class: usize) -> usize {
+        let link = self.free[class];
+        if link == NONE {
+            let base = self.words.len();
+            self.words.resize(base + (class + 1) * UNIT, NONE);
+            return base;
+        }
+        let base = link as usize * UNIT;
+        self.free[class] = self.words[base];
+        base
+    }
+
+    fn release(&mut self, base: usize, class: usize) {
+        self.words[base] = self.free[class];
+        self.free[class] = (base / UNIT) as u32;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// PUB, XPUB
+
+/// A pipe's subscription as its topic's leaf lists it.
+#[derive(Clone, Copy)]
+struct Subscriber {
+    /// The pipe's number in this matcher.
+    slot: u32,
+    /// Where the pipe's own list has it.
+    at: u32,
+}
+
+/// A pipe's subscription as the pipe lists it.
+#[derive(Clone, Copy)]
+struct Held {
+    leaf: u32,
+    /// Where the leaf's list has it.
+    at: u32,
+}
+
+/// Who subscribed to a topic. Nearly always one pipe, which then needs no allocation.
+enum Subscribers {
+    One(Subscriber),
+    Many(Vec<Subscriber>),
+}
+
+impl Default for Subscribers {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Subscribers {
+    #[inline]
+    fn all(&self) -> &[Subscriber] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [Subscriber] {
+        match self {
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    fn push(&mut self, new: Subscriber) {
+        match self {
+            Self::One(one) => *self = Self::Many(vec![*one, new]),
+            Self::Many(many) if many.is_empty() => *self = Self::One(new),
+            Self::Many(many) => many.push(new),
+        }
+    }
+
+    /// Removes the one at `at`, where the last one then is.
+    fn swap_remove(&mut self, at: u32) {
+        match self {
+            Self::One(_) => *self = Self::default(),
+            Self::Many(many) => {
+                many.swap_remove(at as usize);
+                match many[..] {
+                    [one] => *self = Self::One(one),
+                    _ => shrink(many),
+                }
+            }
+        }
+    }
+}
+
+/// Gives memory back after a list lost most of its entries, seldom enough to cost nothing per entry.
+fn shrink<T>(list: &mut Vec<T>) {
+    if list.len() < list.capacity() / 4 {
+        list.shrink_to(list.len() * 2);
+    }
+}
+
+/// Topics that pipes subscribed to, and which pipes get a message.
+///
+/// A pipe counts once per topic, however often it subscribes to it, as in libzmq. Keys that have subscriptions get
+/// small numbers (slots), so that an entry takes 8 bytes in its topic and 8 with its pipe, whatever `K` is; the two
+/// point at each other, so that either side is removed in constant time.
+///
+/// Memory: about 64 (leaf) + 16 to 20 (branches) + 8 to 16 (pipe's list) bytes per topic of up to 38 bytes; longer
+/// topics add their length; each further pipe on a topic adds 16 to 32.
+///
+/// `Send`, but not `Sync`: matching marks the pipes that it has found.
+pub struct Matcher<K> {
+    trie: Trie<Subscribers>,
+    slots: HashMap<K, u32>,
+    /// By slot: whose it is. Stale for free slots.
+    keys: Vec<K>,
+    /// By slot: the last match that found it among several topics.
+    marks: Vec<Cell<u64>>,
+    /// By slot: its subscriptions. Empty for free slots, and for no others.
+    held: Vec<Vec<Held>>,
+    free_slots: Vec<u32>,
+    /// Counts matches of several topics; with 64 bits it does not come round.
+    epoch: Cell<u64>,
+    len: usize,
+}
+
+impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
+    /// One without subscriptions.
+    pub fn new() -> Self {
+        Self {
+            trie: Trie::new(),
+            slots: HashMap::new(),
+            keys: Vec::new(),
+            marks: Vec::new(),
+            held: Vec::new(),
+            free_slots: Vec::new(),
+            epoch: Cell::new(0),
+            len: 0,
+        }
+    }
+
+    /// Subscribes `key` to what starts with `topic`. True if nobody was subscribed to this topic before (XPUB passes
+    /// that on). A topic longer than [`TOPIC_MAX`] is not recorded: false.
+    ///
+    /// Costs O(topic length + branches below it), where the latter is the number of prefixes in use, and a search for
+    /// the pair in the topic's pipes or in the pipe's topics, whichever are fewer.
+    pub fn subscribe(&mut self, topic: &[u8], key: K) -> bool {
+        if topic.len() > TOPIC_MAX {
+            return false;
+        }
+        let leaf = self.trie.find_or_insert(topic);
+        let slot = self.slot(key);
+        if self.position(leaf, slot).is_some() {
+            return false;
+        }
+        let held = &mut self.held[slot as usize];
+        let subscribers = &mut self.trie.leaves.at_mut(leaf).value;
+        let before = subscribers.all().len();
+        subscribers.push(Subscriber { slot, at: held.len() as u32 });
+        held.push(Held { leaf, at: before as u32 });
+        self.len += 1;
+        before == 0
+    }
+
+    /// Ends the subscription of `key` to exactly this topic. True if nobody is subscribed to it any more; false also
+    /// if there was no such subscription.
+    ///
+    /// Costs as much as [`Self::subscribe`].
+    pub fn cancel(&mut self, topic: &[u8], key: K) -> bool {
+        let Some(&slot) = self.slots.get(&key) else { return false };
+        let Some(leaf) = self.trie.find(topic) else { return false };
+        let Some((in_leaf, in_held)) = self.position(leaf, slot) else { return false };
+        let held = &mut self.held[slot as usize];
+        held.swap_remove(in_held as usize);
+        shrink(held);
+        if let Some(moved) = held.get(in_held as usize) {
+            self.trie.leaves.at_mut(moved.leaf).value.all_mut()[moved.at as usize].at = in_held;
+        }
+        if held.is_empty() {
+            self.release_slot(key, slot);
+        }
+        self.unlist(leaf, in_leaf).is_some()
+    }
+
+    /// Ends all subscriptions of `key`, which went away, and calls `gone` for each topic that nobody is subscribed to
+    /// any more, in no particular order.
+    ///
+    /// Costs O(topic length) for each subscription of this key, and nothing for those of others.
+    pub fn remove_key(&mut self, key: K, gone: &mut dyn FnMut(&[u8])) {
+        let Some(&slot) = self.slots.get(&key) else { return };
+        while let Some(held) = self.held[slot as usize].pop() {
+            if let Some(leaf) = self.unlist(held.leaf, held.at) {
+                gone(leaf.topic.bytes());
+            }
+        }
+        self.release_slot(key, slot);
+    }
+
+    /// Calls `found` once for each key that subscribed to a prefix of `data`, however many of its topics match, in no
+    /// particular order. (If `found` itself matches again on this matcher, keys may come twice.)
+    ///
+    /// Costs O(branches on the way + length of the longest matching topic + subscriptions found): the way has at most
+    /// two branches per byte of `data`, and 5 or 6 among a million random topics. If all subscribed to the empty topic
+    /// only, there is no branch and no comparison, only the list.
+    #[inline]
+    pub fn for_each_match(&self, data: &[u8], found: &mut impl FnMut(K)) {
+        let mut candidates = 0;
+        let mut deepest = 0;
+        self.trie.walk(data, |leaf| {
+            candidates += 1;
+            deepest = leaf;
+            true
+        });
+        if candidates == 0 {
+            return;
+        }
+        let deepest = self.trie.leaves.at(deepest);
+        let topic = deepest.topic.bytes();
+        let whole = data.starts_with(topic);
+        if candidates == 1 {
+            if whole {
+                deepest.value.all().iter().for_each(|subscriber| found(self.keys[subscriber.slot as usize]));
+            }
+            return;
+        }
+        // The way is in the cache now. Going twice is cheaper than to keep what may be thousands of candidates.
+        let common = if whole { topic.len() } else { common_prefix(topic, data) };
+        let epoch = self.epoch.get() + 1;
+        self.epoch.set(epoch);
+        self.trie.walk(data, |leaf| {
+            let leaf = self.trie.leaves.at(leaf);
+            if leaf.topic.bytes().len() > common {
+                return false;
+            }
+            for subscriber in leaf.value.all() {
+                if self.marks[subscriber.slot as usize].replace(epoch) != epoch {
+                    found(self.keys[subscriber.slot as usize]);
+                }
+            }
+            true
+        });
+    }
+
+    /// Whether nobody is subscribed to anything.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many pairs of a topic and a key there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Calls `topic` for each topic that somebody is subscribed to, once, in no particular order.
+    pub fn topics(&self, mut topic: impl FnMut(&[u8])) {
+        self.trie.leaves.iter().for_each(|leaf| topic(leaf.topic.bytes()));
+    }
+
+    /// The slot of `key`; gives it one if it has none.
+    fn slot(&mut self, key: K) -> u32 {
+        match self.slots.entry(key) {
+            hash_map::Entry::Occupied(entry) => *entry.get(),
+            hash_map::Entry::Vacant(entry) => {
+                if let Some(slot) = self.free_slots.pop() {
+                    self.keys[slot as usize] = key;
+                    return *entry.insert(slot);
+                }
+                self.keys.push(key);
+                self.marks.push(Cell::new(0));
+                self.held.push(Vec::new());
+                *entry.insert((self.keys.len() - 1) as u32)
+            }
+        }
+    }
+
+    /// Forgets a key that has no subscription left, so that keys that come and go do not add up.
+    fn release_slot(&mut self, key: K, slot: u32) {
+        self.slots.remove(&key);
+        self.held[slot as usize] = Vec::new();
+        self.free_slots.push(slot);
+    }
+
+    /// Where the leaf's list has the slot, and where the slot's list has the leaf. Searches the shorter one.
+    fn position(&self, leaf: u32, slot: u32) -> Option<(u32, u32)> {
+        let subscribers = self.trie.leaves.at(leaf).value.all();
+        let held = &self.held[slot as usize];
+        if subscribers.len() <= held.len() {
+            let at = subscribers.iter().position(|subscriber| subscriber.slot == slot)?;
+            Some((at as u32, subscribers[at].at))
+        } else {
+            let at = held.iter().position(|held| held.leaf == leaf)?;
+            Some((held[at].at, at as u32))
+        }
+    }
+
+    /// Removes an entry from a leaf's list (the pipe's list no longer has it), and the leaf if that was the last.
+    fn unlist(&mut self, leaf: u32, at: u32) -> Option<Leaf<Subscribers>> {
+        self.len -= 1;
+        let subscribers = &mut self.trie.leaves.at_mut(leaf).value;
+        subscribers.swap_remove(at);
+        if let Some(moved) = subscribers.all().get(at as usize) {
+            self.held[moved.slot as usize][moved.at as usize].at = at;
+        }
+        subscribers.all().is_empty().then(|| self.trie.remove(leaf))
+    }
+}
+
+impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Default for Matcher<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sizes only: there may be millions of topics.
+impl<K> fmt::Debug for Matcher<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Matcher")
+            .field("topics", &self.trie.leaves.live)
+            .field("keys", &self.slots.len())
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// SUB, XSUB
+
+/// What [`SubscriptionSet::remove`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// The topic was not in the set.
+    Unknown,
+    /// It was added more often than it was removed.
+    StillThere,
+    /// It is not in the set any more.
+    Last,
+}
+
+/// Topics that this socket subscribed to. Each counts how often it was added, and stays until removed as often.
+pub struct SubscriptionSet {
+    trie: Trie<u64>,
+}
+
+impl SubscriptionSet {
+    /// One without topics.
+    pub fn new() -> Self {
+        Self { trie: Trie::new() }
+    }
+
+    /// Adds a topic once more. True if it was not in the set. One longer than [`TOPIC_MAX`] is not recorded: false.
+    /// Costs as much as [`Matcher::subscribe`], without its search.
+    pub fn add(&mut self, topic: &[u8]) -> bool {
+        if topic.len() > TOPIC_MAX {
+            return false;
+        }
+        let leaf = self.trie.find_or_insert(topic);
+        let count = &mut self.trie.leaves.at_mut(leaf).value;
+        *count += 1;
+        *count == 1
+    }
+
+    /// Removes a topic once. O(topic length).
+    pub fn remove(&mut self, topic: &[u8]) -> Removed {
+        let Some(leaf) = self.trie.find(topic) else { return Removed::Unknown };
+        let count = &mut self.trie.leaves.at_mut(leaf).value;
+        *count -= 1;
+        if *count > 0 {
+            return Removed::StillThere;
+        }
+        self.trie.remove(leaf);
+        Removed::Last
+    }
+
+    /// Whether a topic of the set is a prefix of `data`. Looks at one topic: the shortest that may match is a prefix
+    /// of all others that may.
+    #[inline]
+    pub fn matches(&self, data: &[u8]) -> bool {
+        let mut shortest = None;
+        self.trie.walk(data, |leaf| {
+            shortest = Some(leaf);
+            false
+        });
+        shortest.is_some_and(|leaf| data.starts_with(self.trie.leaves.at(leaf).topic.bytes()))
+    }
+
+    /// Whether there is no topic, so that nothing matches.
+    pub const fn is_empty(&self) -> bool {
+        self.trie.leaves.live == 0
+    }
+
+    /// How many different topics there are.
+    pub const fn len(&self) -> usize {
+        self.trie.leaves.live
+    }
+
+    /// Calls `topic` for each topic, once, however often it was added, in no particular order.
+    pub fn topics(&self, mut topic: impl FnMut(&[u8])) {
+        self.trie.leaves.iter().for_each(|leaf| topic(leaf.topic.bytes()));
+    }
+}
+
+impl Default for SubscriptionSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sizes only: there may be millions of topics.
+impl fmt::Debug for SubscriptionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscriptionSet").field("topics", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct XorShift(u64);
+
+    impl XorShift {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        fn below(&mut self, end: usize) -> usize {
+            (self.next() >> 11) as usize % end
+        }
+
+        /// Topics of few different bytes, so that they share prefixes, are prefixes of each other, and come again.
+        fn topic(&mut self) -> Vec<u8> {
+            const FEW: [u8; 6] = [0, 1, 0x10, 0x7f, 0xff, b'.'];
+            match self.below(20) {
+                0 => Vec::new(),
+                // Around the length that fits in a leaf, and far beyond.
+                1 => vec![b'x'; INLINE_MAX - 2 + self.below(5)],
+                2 => [&vec![0xff; 500 + self.below(3)][..], &[self.next() as u8 & 3]].concat(),
+                3 => vec![self.next() as u8],
+                4 => vec![b'a', self.next() as u8],
+                5 => format!("{}.{}.{}", self.below(3), self.below(12), self.below(3)).into_bytes(),
+                _ => {
+                    let length = self.below(6);
+                    (0..length).map(|_| FEW[self.below(FEW.len())]).collect()
+                }
+            }
+        }
+    }
+
+    fn matches(matcher: &Matcher<u64>, data: &[u8]) -> Vec<u64> {
+        let mut keys = Vec::new();
+        matcher.for_each_match(data, &mut |key| keys.push(key));
+        keys.sort_unstable();
+        keys
+    }
+
+    fn topics(matcher: &Matcher<u64>) -> Vec<Vec<u8>> {
+        let mut topics = Vec::new();
+        matcher.topics(|topic| topics.push(topic.to_vec()));
+        topics.sort_unstable();
+        topics
+    }
+
+    /// Everything that is said twice agrees, and branches are as the comment above the trie says.
+    fn check<V: Default>(trie: &Trie<V>) {
+        let mut leaves = 0;
+        let mut waiting = vec![trie.words[0]];
+        let mut used = UNIT;
+        while let Some(link) = waiting.pop() {
+            if link == NONE {
+                continue;
+            }
+            if link & LEAF != 0 {
+                leaves += 1;
+                let topic = trie.leaves.at(link & !LEAF).topic.bytes();
+                assert_eq!(trie.find(topic), Some(link & !LEAF));
+                continue;
+            }
+            if link & BUCKETS != 0 {
+                let bucket = trie.bucket(link);
+                let topics: Vec<_> =
+                    bucket.links.iter().map(|link| trie.leaves.at(link & !LEAF).topic.bytes()).collect();
+                assert!(topics.len() >= 2 && topics.is_sorted());
+                for (pair, &position) in topics.windows(2).zip(bucket.bits) {
+                    assert_eq!(difference(pair[0], pair[1]), Some(position));
+                }
+                used += topics.len().div_ceil(2) * UNIT;
+                waiting.extend(bucket.links);
+                continue;
+            }
+            let branch = trie.branch(link);
+            assert!(branch.links() >= 2 && branch.links() <= room(branch.class()));
+            assert!(branch.depth.is_multiple_of(2) || !branch.has(END));
+            used += (branch.class() + 1) * UNIT;
+            let links = branch.base + HEAD..branch.base + HEAD + branch.links();
+            for &link in &trie.words[links] {
+                assert!(link & (LEAF | BUCKETS) != 0 || trie.branch(link).depth > branch.depth);
+                waiting.push(link);
+            }
+        }
+        assert_eq!(leaves, trie.leaves.live);
+        assert_eq!(leaves, trie.leaves.iter().count());
+        for class in 0..CLASSES {
+            let mut link = trie.free[class];
+            while link != NONE {
+                used += (class + 1) * UNIT;
+                link = trie.words[link as usize * UNIT];
+            }
+        }
+        assert_eq!(used, trie.words.len(), "every word is in use or free");
+    }
+
+    fn check_matcher(matcher: &Matcher<u64>) {
+        check(&matcher.trie);
+        let mut pairs = 0;
+        for (&key, &slot) in &matcher.slots {
+            assert_eq!(matcher.keys[slot as usize], key);
+            let held = &matcher.held[slot as usize];
+            assert!(!held.is_empty());
+            for (at, held) in held.iter().enumerate() {
+                let subscriber = matcher.trie.leaves.at(held.leaf).value.all()[held.at as usize];
+                assert_eq!((subscriber.slot, subscriber.at as usize), (slot, at));
+                pairs += 1;
+            }
+        }
+        assert_eq!(pairs, matcher.len());
+        assert_eq!(pairs, matcher.trie.leaves.iter().map(|leaf| leaf.value.all().len()).sum::<usize>());
+        assert_eq!(matcher.slots.len() + matcher.free_slots.len(), matcher.keys.len());
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size_of::<Leaf<Subscribers>>(), 64);
+        assert_eq!(size_of::<Leaf<u64>>(), 64);
+        for links in 2..=17 {
+            let class = class_for(links);
+            assert!(class < CLASSES && room(class) >= links);
+            assert!(class == 0 || room(class - 1) < links);
+        }
+    }
+
+    #[test]
+    fn first_and_last_subscriber_of_a_topic() {
+        let mut matcher = Matcher::new();
+        assert!(matcher.is_empty());
+        assert!(matcher.subscribe(b"a", 1));
+        assert!(!matcher.subscribe(b"a", 1), "twice counts once");
+        assert!(!matcher.subscribe(b"a", 2));
+        assert!(matcher.subscribe(b"ab", 2));
+        assert_eq!(matcher.len(), 3);
+        assert_eq!(matches(&matcher, b"abc"), [1, 2], "two matching topics of a key count once");
+        assert_eq!(matches(&matcher, b""), []);
+        assert!(!matcher.cancel(b"a", 3), "no such key");
+        assert!(!matcher.cancel(b"abc", 1), "no such topic");
+        assert!(!matcher.cancel(b"ab", 1), "the topic is another's");
+        assert!(!matcher.cancel(b"a", 1));
+        assert!(!matcher.cancel(b"a", 1), "twice counted once");
+        assert!(matcher.cancel(b"a", 2));
+        assert_eq!(matches(&matcher, b"a"), []);
+        assert_eq!(matches(&matcher, b"ab"), [2]);
+        assert!(matcher.cancel(b"ab", 2));
+        assert!(matcher.is_empty());
+        check_matcher(&matcher);
+    }
+
+    #[test]
+    fn empty_topic_matches_everything() {
+        let mut matcher = Matcher::new();
+        assert!(matcher.subscribe(b"", 7));
+        assert!(!matcher.subscribe(b"", 8));
+        assert_eq!(matches(&matcher, b""), [7, 8]);
+        assert_eq!(matches(&matcher, b"\0\xff"), [7, 8]);
+        assert!(matcher.subscribe(b"\0", 7));
+        assert_eq!(matches(&matcher, b"\0\xff"), [7, 8]);
+        assert_eq!(matches(&matcher, b"\x01"), [7, 8]);
+        matcher.remove_key(7, &mut |topic| assert_eq!(topic, b"\0"));
+        matcher.remove_key(7, &mut |_| panic!("it is gone already"));
+        assert_eq!(matches(&matcher, b"\0"), [8]);
+    }
+
+    #[test]
+    fn a_topic_skipped_by_branches_is_compared() {
+        let mut matcher = Matcher::new();
+        matcher.subscribe(b"news", 1);
+        matcher.subscribe(b"news.sport", 2);
+        matcher.subscribe(b"news.sport.chess", 3);
+        matcher.subscribe(b"news.spare", 4);
+        assert_eq!(matches(&matcher, b"news.sport.chess!"), [1, 2, 3]);
+        assert_eq!(matches(&matcher, b"news.sPort.chess!"), [1]);
+        assert_eq!(matches(&matcher, b"new!.sport.chess!"), []);
+        assert_eq!(matches(&matcher, b"news.sport.ch"), [1, 2]);
+        assert_eq!(matches(&matcher, b"new"), []);
+    }
+
+    #[test]
+    fn a_peer_that_subscribes_to_every_prefix_of_a_long_topic() {
+        let long: Vec<u8> = (0..20_000u32).map(|i| ((i * i) >> 3) as u8).collect();
+        let mut matcher = Matcher::new();
+        let mut set = SubscriptionSet::new();
+        for end in 0..long.len() {
+            assert!(matcher.subscribe(&long[..end], (end % 3) as u64));
+        }
+        let huge = vec![0xaa; 4 << 20];
+        assert!(matcher.subscribe(&huge, 9) && set.add(&huge));
+        assert_eq!(matches(&matcher, &long), [0, 1, 2]);
+        assert_eq!(matches(&matcher, &huge), [0, 9]);
+        assert!(set.matches(&huge) && !set.matches(&huge[1..]));
+        assert_eq!(matches(&matcher, &long[..2]), [0, 1, 2]);
+        for key in 0..3 {
+            let mut gone = 0;
+            matcher.remove_key(key, &mut |_| gone += 1);
+            assert!(gone >= long.len() / 3);
+        }
+        assert_eq!(topics(&matcher), [huge]);
+        matcher.remove_key(9, &mut |_| {});
+        assert!(matcher.is_empty());
+        check_matcher(&matcher);
+        assert_eq!(matcher.trie.words.len(), UNIT, "a large arena is given back");
+        assert!(matcher.subscribe(b"again", 1));
+    }
+
+    #[test]
+    fn many_pipes_on_one_topic_come_and_go() {
+        let mut matcher = Matcher::new();
+        for key in 0..10_000 {
+            assert_eq!(matcher.subscribe(b"", key), key == 0);
+        }
+        assert_eq!(matches(&matcher, b"x"), (0..10_000).collect::<Vec<_>>());
+        for key in 0..10_000 {
+            if key % 2 == 0 {
+                matcher.remove_key(key, &mut |_| panic!("others remain"));
+            } else {
+                assert_eq!(matcher.cancel(b"", key), key == 9_999);
+            }
+        }
+        check_matcher(&matcher);
+        matcher.subscribe(b"", 1);
+        assert_eq!(matcher.keys.len(), 10_000, "slots are used again");
+    }
+
+    #[test]
+    fn matching_while_matching() {
+        let mut matcher = Matcher::new();
+        matcher.subscribe(b"", 1);
+        matcher.subscribe(b"a", 2);
+        let mut outer = Vec::new();
+        matcher.for_each_match(b"a", &mut |key| {
+            outer.push(key);
+            assert_eq!(matches(&matcher, b"a"), [1, 2]);
+        });
+        assert_eq!(outer, [1, 2]);
+    }
+
+    #[test]
+    fn matcher_agrees_with_a_list() {
+        for seed in 1..=40u64 {
+            let mut random = XorShift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut matcher = Matcher::new();
+            let mut model: Vec<(Vec<u8>, u64)> = Vec::new();
+            let keys = 1 + random.below(8);
+            for step in 0..2_000 {
+                let (topic, key) = (random.topic(), random.below(keys) as u64);
+                let known = |model: &[(Vec<u8>, u64)]| model.iter().any(|(other, _)| *other == topic);
+                // Seeds differ in how much they let the matcher fill up.
+                match random.below(100) {
+                    0..50 => {
+                        assert_eq!(matcher.subscribe(&topic, key), !known(&model));
+                        if !model.contains(&(topic.clone(), key)) {
+                            model.push((topic, key));
+                        }
+                    }
+                    n if n < 60 + seed as usize => {
+                        let there = model.iter().position(|pair| *pair == (topic.clone(), key));
+                        if let Some(at) = there {
+                            model.swap_remove(at);
+                        }
+                        assert_eq!(matcher.cancel(&topic, key), there.is_some() && !known(&model));
+                    }
+                    99 if step % 3 == 0 => {
+                        let mut gone = Vec::new();
+                        matcher.remove_key(key, &mut |topic| gone.push(topic.to_vec()));
+                        let (left, went): (Vec<_>, Vec<_>) =
+                            model.into_iter().partition(|pair| pair.1 != key);
+                        model = left;
+                        let mut expected: Vec<_> = went.into_iter().map(|pair| pair.0).collect();
+                        expected.retain(|topic| model.iter().all(|(other, _)| other != topic));
+                        gone.sort_unstable();
+                        expected.sort_unstable();
+                        assert_eq!(gone, expected);
+                    }
+                    _ => {
+                        let mut data = topic;
+                        data.extend(random.topic());
+                        if random.below(3) == 0 && !data.is_empty() {
+                            let at = random.below(data.len());
+                            data[at] ^= 1 << random.below(8);
+                        }
+                        let prefixes = model.iter().filter(|(topic, _)| data.starts_with(topic));
+                        let mut expected: Vec<_> = prefixes.map(|pair| pair.1).collect();
+                        expected.sort_unstable();
+                        expected.dedup();
+                        assert_eq!(matches(&matcher, &data), expected, "{data:?}");
+                    }
+                }
+                assert_eq!((matcher.len(), matcher.is_empty()), (model.len(), model.is_empty()));
+                if step % 50 == 0 {
+                    check_matcher(&matcher);
+                    let mut expected: Vec<_> = model.iter().map(|pair| pair.0.clone()).collect();
+                    expected.sort_unstable();
+                    expected.dedup();
+                    assert_eq!(topics(&matcher), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn set_agrees_with_a_list() {
+        for seed in 1..=40u64 {
+            let mut random = XorShift(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+            let mut set = SubscriptionSet::new();
+            let mut model: Vec<Vec<u8>> = Vec::new();
+            for step in 0..2_000 {
+                let topic = random.topic();
+                match random.below(100) {
+                    0..30 => {
+                        assert_eq!(set.add(&topic), !model.contains(&topic));
+                        model.push(topic);
+                    }
+                    30..70 => {
+                        let there = model.iter().position(|other| *other == topic);
+                        let expected = match there {
+                            None => Removed::Unknown,
+                            Some(at) => {
+                                model.swap_remove(at);
+                                if model.contains(&topic) { Removed::StillThere } else { Removed::Last }
+                            }
+                        };
+                        assert_eq!(set.remove(&topic), expected);
+                    }
+                    _ => assert_eq!(set.matches(&topic), model.iter().any(|other| topic.starts_with(other))),
+                }
+                if step % 50 == 0 {
+                    check(&set.trie);
+                    let mut expected = model.clone();
+                    expected.sort_unstable();
+                    expected.dedup();
+                    let mut topics = Vec::new();
+                    set.topics(|topic| topics.push(topic.to_vec()));
+                    topics.sort_unstable();
+                    assert_eq!(topics, expected);
+                    assert_eq!((set.len(), set.is_empty()), (expected.len(), expected.is_empty()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! REQ: one request, then its reply, in lockstep. Neither retries nor times out; REQ_RELAXED and REQ_CORRELATE have
+//! their place here and are not here yet.
+
+use transport_core::{Frame, Part};
+
+use super::queueing::{FairQueue, LoadBalancer, Spares, drop_rest, read_message, write_message};
+use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
+use crate::message::Message;
+use crate::session::Peer;
+
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    balancer: LoadBalancer,
+    fair: FairQueue,
+    spares: Spares,
+    /// A request was sent and its reply not yet received.
+    waiting: bool,
+    /// Who was asked. Once that pipe is gone a reply from any other is taken, as in libzmq.
+    asked: Option<PipeId>,
+    /// The reply, read ahead by `can_recv`.
+    reply: Option<Message>,
+}
+
+impl Request {
+    /// The next reply of the one who was asked. Anything else is dropped on the way: what others send, and what has
+    /// no empty delimiter with a body behind it (ZeroMQ RFC 28, "The REQ Socket Type").
+    fn fetch<P: Pipes>(&mut self, pipes: &mut P) -> Option<Message> {
+        loop {
+            let (pipe, delimiter) = self.fair.first(pipes)?;
+            let strange = self.asked.is_some_and(|asked| asked != pipe);
+            if strange || !delimiter.flags.more() || !delimiter.body.is_empty() {
+                drop_rest(pipes, pipe, &delimiter);
+                continue;
+            }
+            let Some(mut body) = pipes.read(pipe) else { continue };
+            // Flags of the message stand on its first part, which the application does not see.
+            if delimiter.flags.gap() {
+                body.flags = body.flags.with(transport_core::Flags::GAP);
+            }
+            if let Some(reply) = read_message(pipes, pipe, body, &mut self.spares) {
+                return Some(reply);
+            }
+        }
+    }
+}
+
+impl Behaviour for Request {
+    fn attached<P: Pipes>(&mut self, _: &mut P, pipe: PipeId, _: Option<&Peer>) {
+        self.fair.add(pipe);
+        self.balancer.add(pipe);
+    }
+
+    fn write_closed<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
+        self.balancer.remove(pipe);
+    }
+
+    fn detached<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
+        self.balancer.remove(pipe);
+        self.fair.remove(pipe);
+        if self.asked == Some(pipe) {
+            self.asked = None;
+        }
+    }
+
+    fn readable(&mut self, pipe: PipeId) {
+        self.fair.readable(pipe);
+    }
+
+    fn writable(&mut self, pipe: PipeId) {
+        self.balancer.writable(pipe);
+    }
+
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+        if self.waiting {
+            return Err(NotSent { message, why: NotSentReason::State });
+        }
+        let Some(pipe) = self.balancer.pick(pipes) else {
+            return Err(NotSent { message, why: NotSentReason::Again });
+        };
+        // What is there before the request was sent cannot be its reply: a second peer may have answered an earlier
+        // request late.
+        while let Some((pipe, part)) = self.fair.first(pipes) {
+            drop_rest(pipes, pipe, &part);
+        }
+        pipes.write(pipe, Part::more(Frame::EMPTY));
+        write_message(pipes, pipe, message, &mut self.spares);
+        self.balancer.sent();
+        self.asked = Some(pipe);
+        self.waiting = true;
+        Ok(())
+    }
+
+    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
+        if !self.waiting {
+            return Err(NotReceived::State);
+        }
+        let reply = if self.reply.is_some() { self.reply.take() } else { self.fetch(pipes) };
+        self.waiting = reply.is_none();
+        reply.ok_or(NotReceived::Again)
+    }
+
+    fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
+        !self.waiting && self.balancer.pick(pipes).is_some()
+    }
+
+    fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
+        if self.waiting && self.reply.is_none() {
+            self.reply = self.fetch(pipes);
+        }
+        self.reply.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TestPipes, message, peer, pipe, recv, send};
+    use super::*;
+    use transport_core::Flags;
+
+    fn with_pipes(count: u64) -> (Request, TestPipes) {
+        let (mut request, mut pipes) = (Request::default(), TestPipes::strict());
+        (1..=count).for_each(|n| request.attached(&mut pipes, pipe(n), None));
+        (request, pipes)
+    }
+
+    #[test]
+    fn a_request_and_its_reply() {
+        let (mut req, mut pipes) = with_pipes(1);
+        send(&mut req, &mut pipes, &["a", "b"]);
+        assert_eq!(pipes.sent(1), [message(&["", "a", "b"])]);
+        assert!(!req.can_recv(&mut pipes));
+        assert_eq!(req.recv(&mut pipes), Err(NotReceived::Again));
+        pipes.deliver(&mut req, 1, &["", "c", "", "d"]);
+        assert!(req.can_recv(&mut pipes) && req.can_recv(&mut pipes));
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["c", "", "d"]);
+        send(&mut req, &mut pipes, &["a"]);
+        pipes.deliver(&mut req, 1, &["", ""]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), [""], "an empty body is a body");
+    }
+
+    #[test]
+    fn out_of_turn_is_a_state_error() {
+        let (mut req, mut pipes) = with_pipes(1);
+        pipes.deliver(&mut req, 1, &["", "early"]);
+        assert_eq!(req.recv(&mut pipes), Err(NotReceived::State));
+        assert!(!req.can_recv(&mut pipes), "not even when something is there");
+        assert!(req.can_send(&mut pipes));
+        send(&mut req, &mut pipes, &["a"]);
+        assert!(!req.can_send(&mut pipes));
+        let refused = req.send(&mut pipes, message(&["b"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["b"]), NotSentReason::State));
+        pipes.deliver(&mut req, 1, &["", "reply"]);
+        assert!(req.can_recv(&mut pipes));
+        assert!(!req.can_send(&mut pipes), "looking does not change whose turn it is");
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["reply"]);
+        assert_eq!(req.recv(&mut pipes), Err(NotReceived::State));
+    }
+
+    #[test]
+    fn without_a_pipe_or_room_it_is_still_its_turn() {
+        let (mut req, mut pipes) = with_pipes(0);
+        assert_eq!(req.send(&mut pipes, message(&["x"])).unwrap_err().why, NotSentReason::Again);
+        req.attached(&mut pipes, pipe(1), None);
+        pipes.room(1, 0);
+        let refused = req.send(&mut pipes, message(&["x"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSentReason::Again));
+        assert_eq!(req.recv(&mut pipes), Err(NotReceived::State));
+        pipes.room(1, 1);
+        req.writable(pipe(1));
+        send(&mut req, &mut pipes, &["x"]);
+    }
+
+    #[test]
+    fn only_the_one_asked_may_answer() {
+        let (mut req, mut pipes) = with_pipes(2);
+        send(&mut req, &mut pipes, &["to 1"]);
+        pipes.deliver(&mut req, 2, &["", "from 2"]);
+        assert!(!req.can_recv(&mut pipes));
+        assert_eq!(recv(&mut req, &mut pipes), None);
+        pipes.deliver(&mut req, 1, &["", "from 1"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["from 1"]);
+        send(&mut req, &mut pipes, &["to 2"]);
+        assert_eq!((pipes.sent(1).len(), pipes.sent(2).len()), (1, 1));
+    }
+
+    #[test]
+    fn malformed_replies_are_passed_over() {
+        let (mut req, mut pipes) = with_pipes(1);
+        send(&mut req, &mut pipes, &["a"]);
+        for malformed in [&["x"][..], &[""], &["x", "y"], &["x", "", "y"]] {
+            pipes.deliver(&mut req, 1, malformed);
+        }
+        assert!(!req.can_recv(&mut pipes));
+        pipes.deliver(&mut req, 1, &["x", "", "y"]);
+        pipes.deliver(&mut req, 1, &["", "reply"]);
+        pipes.deliver(&mut req, 1, &["", "second"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["reply"]);
+        send(&mut req, &mut pipes, &["b"]);
+        assert_eq!(recv(&mut req, &mut pipes), None, "a reply from before the request is stale");
+    }
+
+    #[test]
+    fn a_late_reply_to_an_earlier_request_is_not_the_next_one_s() {
+        let (mut req, mut pipes) = with_pipes(2);
+        send(&mut req, &mut pipes, &["1"]);
+        pipes.deliver(&mut req, 1, &["", "1"]);
+        pipes.deliver(&mut req, 1, &["", "1 again", "and more"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["1"]);
+        send(&mut req, &mut pipes, &["2"]);
+        pipes.deliver(&mut req, 2, &["", "2"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["2"]);
+        send(&mut req, &mut pipes, &["3"]);
+        assert_eq!(recv(&mut req, &mut pipes), None);
+    }
+
+    #[test]
+    fn when_the_one_asked_is_gone_any_reply_will_do() {
+        let (mut req, mut pipes) = with_pipes(2);
+        send(&mut req, &mut pipes, &["to 1"]);
+        req.write_closed(&mut pipes, pipe(1));
+        pipes.deliver(&mut req, 2, &["", "too early"]);
+        assert_eq!(recv(&mut req, &mut pipes), None, "what the one asked has sent may still be read");
+        req.detached(&mut pipes, pipe(1));
+        assert!(!req.can_send(&mut pipes), "still waiting");
+        assert_eq!(req.recv(&mut pipes), Err(NotReceived::Again));
+        pipes.deliver(&mut req, 2, &["", "from 2"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["from 2"]);
+    }
+
+    #[test]
+    fn after_a_reconnect_it_waits_on() {
+        let (mut req, mut pipes) = with_pipes(1);
+        send(&mut req, &mut pipes, &["lost"]);
+        req.identified(&mut pipes, pipe(1), &peer(""));
+        assert!(!req.can_send(&mut pipes));
+        assert_eq!(req.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(pipes.sent(1).len(), 1, "nothing is sent again");
+    }
+
+    #[test]
+    fn a_reply_that_was_promised_is_given() {
+        let (mut req, mut pipes) = with_pipes(1);
+        send(&mut req, &mut pipes, &["a"]);
+        pipes.arrive_part(1, Part { body: Frame::EMPTY, flags: Flags::MORE.with(Flags::GAP) });
+        pipes.deliver(&mut req, 1, &["reply"]);
+        assert!(req.can_recv(&mut pipes));
+        req.detached(&mut pipes, pipe(1));
+        assert!(req.can_recv(&mut pipes));
+        assert!(req.recv(&mut pipes).unwrap().gap_before());
+    }
+
+    #[test]
+    fn fragments_are_dropped() {
+        let (mut req, mut pipes) = with_pipes(1);
+        for fragment in [&[""][..], &["", "a"], &["x"]] {
+            if !req.waiting {
+                send(&mut req, &mut pipes, &["a"]);
+            }
+            fragment.iter().for_each(|part| pipes.arrive_part(1, Part::more(*part)));
+            req.readable(pipe(1));
+            assert_eq!(recv(&mut req, &mut pipes), None);
+        }
+        pipes.deliver(&mut req, 1, &["", "whole"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["whole"]);
+    }
+}

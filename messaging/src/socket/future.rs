@@ -1,0 +1,122 @@
+//! The asynchronous calls: futures that any executor can poll. They drive the engine themselves while that pays, and
+//! leave it to the background thread when it does not.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::Socket;
+use crate::engine::AsyncSpin;
+use crate::error::{Error, SendError};
+use crate::message::Message;
+use crate::pattern::{NotSent, NotSentReason};
+
+/// Sends a message; see [`Socket::send_async`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Send<'a> {
+    socket: &'a Socket,
+    message: Option<Message>,
+    spin: Option<AsyncSpin>,
+}
+
+/// Receives a message; see [`Socket::recv_async`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Receive<'a> {
+    socket: &'a Socket,
+    spin: Option<AsyncSpin>,
+}
+
+impl<'a> Send<'a> {
+    pub(super) fn new(socket: &'a Socket, message: Message) -> Self {
+        Self { socket, message: Some(message), spin: None }
+    }
+}
+
+impl<'a> Receive<'a> {
+    pub(super) fn new(socket: &'a Socket) -> Self {
+        Self { socket, spin: None }
+    }
+}
+
+/// Attempts, drives and attempts again; spins by yielding to the executor; registers and attempts once more before it
+/// lets the task sleep.
+fn poll_driving<R>(
+    socket: &Socket,
+    spin: &mut Option<AsyncSpin>,
+    cx: &mut Context<'_>,
+    mut attempt: impl FnMut() -> Option<R>,
+) -> Poll<R> {
+    let done = |spin: &mut Option<AsyncSpin>, result| {
+        if let Some(spin) = spin.take() {
+            spin.succeed();
+        }
+        Poll::Ready(result)
+    };
+    if let Some(result) = attempt() {
+        return done(spin, result);
+    }
+    let shard = &socket.context.shard;
+    // Each wait spins at most once: what wakes the task later is the background.
+    if spin.is_none() {
+        *spin = Some(shard.begin_async_spin());
+    }
+    shard.drive(Instant::now());
+    if let Some(result) = attempt() {
+        return done(spin, result);
+    }
+    if spin.as_mut().is_some_and(AsyncSpin::goes_on) {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    socket.shared.waiters.add_task(cx.waker());
+    match attempt() {
+        Some(result) => done(spin, result),
+        None => Poll::Pending,
+    }
+}
+
+impl Future for Receive<'_> {
+    type Output = Result<Message, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let socket = self.socket;
+        poll_driving(socket, &mut self.spin, cx, || socket.recv_once())
+    }
+}
+
+impl Future for Send<'_> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let (socket, waiting) = (this.socket, &mut this.message);
+        poll_driving(socket, &mut this.spin, cx, || {
+            let Some(message) = waiting.take() else {
+                // Polled after it was ready.
+                return Some(Ok(()));
+            };
+            match socket.send_once(message) {
+                Ok(()) => Some(Ok(())),
+                Err(NotSent { message, why: NotSentReason::Again }) if socket.check().is_ok() => {
+                    *waiting = Some(message);
+                    None
+                }
+                Err(not_sent) => Some(Err(socket.send_error(not_sent))),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Send<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Send({:?})", self.socket)
+    }
+}
+
+impl fmt::Debug for Receive<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Receive({:?})", self.socket)
+    }
+}

@@ -1,0 +1,433 @@
+//! Sockets: blocking and asynchronous calls over one core. Patterns and engine do the work; this file asks them.
+
+pub(crate) mod context;
+mod future;
+pub(crate) mod monitor;
+pub(crate) mod options;
+mod poll;
+pub(crate) mod shared;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use transport_core::{Deferral, Endpoint, FrameMut, OpenError, Role};
+
+pub use future::{Receive, Send};
+pub use poll::{Interest, PollItem, poll, poll_with_fds};
+
+use crate::engine::{Outcome, Pace, Target, Wait, Waiters};
+use crate::error::{Error, SendError};
+use crate::message::Message;
+use crate::pattern::{Behaviour, NotReceived, NotSent, NotSentReason, PatternOptions};
+use crate::session::{Heartbeat, SessionConfig};
+use crate::socket_type::SocketType;
+use context::ContextShared;
+use monitor::{Monitor, MonitorQueue};
+use options::Options;
+use shared::{CLOSED, OPEN, SocketShared};
+
+/// A socket. Thread-safe: any thread may call anything at any time; messages never interleave. Dropping it closes it,
+/// and what is queued still goes out within the linger time.
+///
+/// ```
+/// # fn main() -> Result<(), fabriq_messaging::Error> { Ok(()) }
+/// ```
+pub struct Socket {
+    shared: Arc<SocketShared>,
+    context: Arc<ContextShared>,
+}
+
+impl Target for SocketShared {
+    fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+    fn has_news(&self) -> bool {
+        SocketShared::has_news(self)
+    }
+}
+
+impl Socket {
+    pub(crate) fn new(shared: Arc<SocketShared>, context: Arc<ContextShared>) -> Self {
+        Self { shared, context }
+    }
+
+    /// What kind of socket this is.
+    pub fn socket_type(&self) -> SocketType {
+        self.shared.kind
+    }
+
+    // ---- options ----
+
+    /// The options as they are now.
+    pub fn options(&self) -> Options {
+        self.shared.options().clone()
+    }
+
+    /// Changes options. Marks and timeouts count at once, the rest for endpoints opened from now on.
+    ///
+    /// Fails with [`Error::Invalid`], and changes nothing, when a value is out of its range.
+    pub fn set_options(&self, change: impl FnOnce(&mut Options)) -> Result<(), Error> {
+        self.check()?;
+        let mut changed = self.options();
+        change(&mut changed);
+        let id = &changed.routing_id;
+        if id.len() > transport_core::limits::ROUTING_ID_MAX || id.first() == Some(&0) {
+            return Err(Error::Invalid(
+                "a routing id has 1 to 255 bytes and does not start with a zero byte",
+            ));
+        }
+        if changed.heartbeat_ttl.as_millis() > 6_553_599 {
+            return Err(Error::Invalid("heartbeat_ttl is at most 6553.599 seconds"));
+        }
+        let mut options = self.shared.options();
+        let marks = (options.send_hwm, options.receive_hwm) != (changed.send_hwm, changed.receive_hwm);
+        let pattern = PatternOptions {
+            router_mandatory: changed.router_mandatory,
+            router_handover: changed.router_handover,
+        };
+        *options = changed;
+        drop(options);
+        self.shared.lock().pattern.set_options(&pattern);
+        if marks {
+            self.context.shard.with_core(|core| core.set_marks(&self.shared));
+        }
+        Ok(())
+    }
+
+    // ---- endpoints ----
+
+    /// Listens at `endpoint` and returns the real one, with the port that a wildcard became. Waits for the outcome
+    /// (a name may have to be resolved).
+    pub fn bind(&self, endpoint: &str) -> Result<Endpoint, Error> {
+        let key = self.open(endpoint, Role::Bind)?;
+        let shared: &dyn Target = &*self.shared;
+        let wait = Wait { targets: &[shared], deadline: None, fds: &[] };
+        let outcome =
+            self.context.shard.wait(&wait, || match self.context.shard.with_core(|core| core.outcome(key)) {
+                Outcome::Pending => None,
+                Outcome::Bound(endpoint) => Some(Ok(endpoint)),
+                Outcome::Failed(error) => Some(Err(error)),
+            });
+        Ok(outcome??)
+    }
+
+    /// Dials `endpoint`, now and whenever the link breaks. Returns at once: messages queue until the peer is there,
+    /// and it need not have bound yet. Fails only for what waiting cannot mend.
+    pub fn connect(&self, endpoint: &str) -> Result<(), Error> {
+        self.open(endpoint, Role::Connect).map(drop)
+    }
+
+    fn open(&self, endpoint: &str, role: Role) -> Result<transport_core::SlabKey, Error> {
+        self.check()?;
+        let endpoint = Endpoint::parse(endpoint).map_err(OpenError::from)?;
+        let shard = &self.context.shard;
+        let transport = self.context.transport(&endpoint)?;
+        let capabilities = transport.capabilities(&endpoint, self.shared.kind.flow())?;
+        context::check_fit(self.shared.kind, &endpoint, &capabilities)?;
+        let driver = shard.driver_for(endpoint.scheme(), &transport)?;
+        let options = self.options();
+        let config = Arc::new(SessionConfig {
+            socket_type: self.shared.kind,
+            routing_id: options.routing_id.clone(),
+            mechanism: self.context.mechanism.clone(),
+            heartbeat: Heartbeat {
+                interval: options.heartbeat_interval,
+                timeout: options.heartbeat_timeout,
+                ttl: options.heartbeat_ttl,
+            },
+            handshake_timeout: options.handshake_timeout,
+        });
+        Ok(shard.with_core(|core| {
+            core.open(&self.shared, driver, endpoint, role, capabilities, config, Instant::now())
+        })?)
+    }
+
+    /// Stops listening at `endpoint`, as given to `bind` or returned by it. Links that are up stay.
+    pub fn unbind(&self, endpoint: &str) -> Result<(), Error> {
+        self.close_endpoint(endpoint, Role::Bind)
+    }
+
+    /// Stops dialling `endpoint` and closes its link; what is queued for it still goes out within the linger time.
+    pub fn disconnect(&self, endpoint: &str) -> Result<(), Error> {
+        self.close_endpoint(endpoint, Role::Connect)
+    }
+
+    fn close_endpoint(&self, endpoint: &str, role: Role) -> Result<(), Error> {
+        self.check()?;
+        let linger = self.shared.options().linger;
+        let closed = self
+            .context
+            .shard
+            .with_core(|core| core.close_endpoint(&self.shared, endpoint, role, linger, Instant::now()));
+        if closed { Ok(()) } else { Err(Error::NoSuchEndpoint(endpoint.to_owned())) }
+    }
+
+    // ---- messages ----
+
+    /// Lends a writable frame of `len` bytes from the context's pool, to fill and send without a copy.
+    pub fn loan(&self, len: usize) -> Result<FrameMut, Error> {
+        self.context.loan(len)
+    }
+
+    /// Sends a message, waiting for room up to `send_timeout`.
+    #[inline]
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        match self.send_once(message.into()) {
+            Ok(()) => Ok(()),
+            Err(NotSent { message, why: NotSentReason::Again }) => {
+                let deadline = self.shared.options().send_timeout.map(|timeout| Instant::now() + timeout);
+                self.send_waiting(message, deadline)
+            }
+            Err(not_sent) => Err(self.send_error(not_sent)),
+        }
+    }
+
+    /// Sends a message if that needs no waiting; else [`Error::Again`] with the message.
+    #[inline]
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.send_once(message.into()).or_else(|not_sent| {
+            if not_sent.why != NotSentReason::Again {
+                return Err(self.send_error(not_sent));
+            }
+            // A caller that never blocks must still move what is queued.
+            self.context.shard.drive(Instant::now());
+            self.send_once(not_sent.message).map_err(|not_sent| self.send_error(not_sent))
+        })
+    }
+
+    /// Sends a message, waiting for room for at most `timeout`.
+    pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<(), SendError> {
+        match self.send_once(message.into()) {
+            Ok(()) => Ok(()),
+            Err(NotSent { message, why: NotSentReason::Again }) => {
+                self.send_waiting(message, Some(Instant::now() + timeout))
+            }
+            Err(not_sent) => Err(self.send_error(not_sent)),
+        }
+    }
+
+    #[cold]
+    fn send_waiting(&self, message: Message, deadline: Option<Instant>) -> Result<(), SendError> {
+        let mut waiting = Some(message);
+        let shared: &dyn Target = &*self.shared;
+        let wait = Wait { targets: &[shared], deadline, fds: &[] };
+        let sent = self.context.shard.wait(&wait, || {
+            let message = waiting.take()?;
+            match self.send_once(message) {
+                Ok(()) => Some(Ok(())),
+                Err(not_sent) if not_sent.why == NotSentReason::Again && self.shared.life() == OPEN => {
+                    waiting = Some(not_sent.message);
+                    None
+                }
+                Err(not_sent) => Some(Err(self.send_error(not_sent))),
+            }
+        });
+        match (sent, waiting) {
+            (Ok(result), _) => result,
+            (Err(error), Some(message)) => Err(SendError { error, message: Box::new(message) }),
+            (Err(error), None) => Err(SendError { error, message: Box::new(Message::new(b"")) }),
+        }
+    }
+
+    #[inline]
+    fn send_once(&self, message: Message) -> Result<(), NotSent> {
+        if !self.is_usable() {
+            return Err(NotSent { message, why: NotSentReason::Again });
+        }
+        let shard = &*self.context.shard;
+        let deferral = Deferral::begin();
+        let mut state = self.shared.lock();
+        state.send(message)?;
+        let (bytes, guarded) = state.take_written();
+        // Nothing written: the pattern dropped it, or there was nobody to send it to.
+        let pace = if bytes == 0 {
+            Pace::Queue
+        } else {
+            state.pacing.queued(bytes, guarded && shard.is_guarding(), Instant::now)
+        };
+        drop(state);
+        drop(deferral);
+        match pace {
+            Pace::Queue => {}
+            Pace::Flush => self.flush(),
+            Pace::Guard => shard.call_guard(),
+        }
+        Ok(())
+    }
+
+    fn flush(&self) {
+        let start = Instant::now();
+        self.context.shard.flush_now();
+        let end = Instant::now();
+        let _deferral = Deferral::begin();
+        self.shared.lock().pacing.flushed(start, end);
+    }
+
+    #[cold]
+    fn send_error(&self, NotSent { message, why }: NotSent) -> SendError {
+        let error = match (self.check(), why) {
+            (Err(error), _) => error,
+            (_, NotSentReason::Again) => Error::Again,
+            (_, NotSentReason::State) => Error::OutOfTurn,
+            (_, NotSentReason::Unroutable) => Error::Unroutable,
+            (_, NotSentReason::NotSupported) => Error::NotSupported(self.shared.kind, "send"),
+            (_, NotSentReason::NoRoutingId) => Error::NoRoutingId,
+        };
+        SendError { error, message: Box::new(message) }
+    }
+
+    /// Receives a message, waiting for one up to `receive_timeout`.
+    #[inline]
+    pub fn recv(&self) -> Result<Message, Error> {
+        match self.recv_once() {
+            Some(result) => result,
+            None => {
+                let deadline = self.shared.options().receive_timeout.map(|timeout| Instant::now() + timeout);
+                self.recv_waiting(deadline)
+            }
+        }
+    }
+
+    /// Receives a message if one is there; else [`Error::Again`].
+    pub fn try_recv(&self) -> Result<Message, Error> {
+        if let Some(result) = self.recv_once() {
+            return result;
+        }
+        self.context.shard.drive(Instant::now());
+        self.recv_once().unwrap_or(Err(Error::Again))
+    }
+
+    /// Receives a message, waiting for at most `timeout`.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
+        match self.recv_once() {
+            Some(result) => result,
+            None => self.recv_waiting(Some(Instant::now() + timeout)),
+        }
+    }
+
+    fn recv_waiting(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+        let shared: &dyn Target = &*self.shared;
+        let wait = Wait { targets: &[shared], deadline, fds: &[] };
+        self.context.shard.wait(&wait, || self.recv_once())?
+    }
+
+    /// `None`: nothing there.
+    #[inline]
+    fn recv_once(&self) -> Option<Result<Message, Error>> {
+        if !self.is_usable() {
+            return self.check().err().map(Err);
+        }
+        let _deferral = Deferral::begin();
+        match self.shared.lock().recv() {
+            Ok(message) => Some(Ok(message)),
+            Err(NotReceived::Again) => None,
+            Err(NotReceived::State) => Some(Err(Error::OutOfTurn)),
+            Err(NotReceived::NotSupported) => Some(Err(Error::NotSupported(self.shared.kind, "receive"))),
+        }
+    }
+
+    /// Sends a message from async code. The future owns the message; dropping it before it is ready sends nothing.
+    /// Runs under any executor.
+    pub fn send_async(&self, message: impl Into<Message>) -> Send<'_> {
+        Send::new(self, message.into())
+    }
+
+    /// Receives a message in async code. Dropping the future loses nothing. Runs under any executor.
+    pub fn recv_async(&self) -> Receive<'_> {
+        Receive::new(self)
+    }
+
+    /// Subscribes to messages whose first part starts with `topic`; the empty topic means all. SUB only.
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.change_subscription(true, topic.as_ref())
+    }
+
+    /// Takes one subscription back. SUB only.
+    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.change_subscription(false, topic.as_ref())
+    }
+
+    fn change_subscription(&self, subscribe: bool, topic: &[u8]) -> Result<(), Error> {
+        self.check()?;
+        if self.shared.kind != SocketType::Sub {
+            return Err(Error::NotSupported(self.shared.kind, "subscribe; use a SUB socket"));
+        }
+        let deferral = Deferral::begin();
+        let mut state = self.shared.lock();
+        let changed = state.subscribe(subscribe, topic);
+        let (bytes, _) = state.take_written();
+        drop(state);
+        drop(deferral);
+        if bytes > 0 {
+            self.flush();
+        }
+        if changed { Ok(()) } else { Err(Error::Invalid("there is no such subscription to take back")) }
+    }
+
+    /// Whether `recv` would give something at once.
+    pub fn is_readable(&self) -> bool {
+        let _deferral = Deferral::begin();
+        self.is_usable() && self.shared.lock().can_recv()
+    }
+
+    /// Whether `send` would take something at once.
+    pub fn is_writable(&self) -> bool {
+        let _deferral = Deferral::begin();
+        self.is_usable() && self.shared.lock().can_send()
+    }
+
+    /// Records the socket's events from now on. A second monitor replaces the first.
+    pub fn monitor(&self) -> Monitor {
+        let queue = Arc::new(MonitorQueue::default());
+        self.shared.set_monitor(Some(queue.clone()));
+        Monitor(queue)
+    }
+
+    /// Stops recording; the monitor gets [`monitor::EventKind::Stopped`].
+    pub fn stop_monitor(&self) {
+        self.shared.set_monitor(None);
+    }
+
+    // ---- life ----
+
+    #[inline]
+    fn is_usable(&self) -> bool {
+        self.shared.life.load(Ordering::Relaxed) == OPEN && !self.context.is_foreign()
+    }
+
+    #[cold]
+    fn check(&self) -> Result<(), Error> {
+        if self.context.is_foreign() {
+            Err(Error::Forked)
+        } else if self.shared.life() != OPEN {
+            Err(Error::Terminated)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Closes the socket now, with the linger time of its options. As dropping does.
+    pub fn close(self) {}
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.context.is_foreign() {
+            return;
+        }
+        let linger = self.shared.options().linger;
+        self.shared.life.store(CLOSED, Ordering::SeqCst);
+        self.context.shard.with_core(|core| core.close_socket(&self.shared, linger, Instant::now()));
+        self.shared.set_monitor(None);
+        self.shared.waiters.wake_all();
+        self.context.forget(&self.shared);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({})", self.shared.kind)
+    }
+}

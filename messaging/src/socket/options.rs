@@ -1,0 +1,99 @@
+//! The options of a socket, typed, with libzmq's defaults except where said. Holds values, applies nothing.
+
+use std::time::Duration;
+
+use transport_core::{Frame, LinkLimits, Tuning};
+
+use crate::limits::LINGER;
+
+/// Settings of one socket. Those of links apply to endpoints opened after the change; marks and timeouts at once.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long a close goes on sending what is queued; `None` is for ever. Default 30 s (libzmq: for ever).
+    pub linger: Option<Duration>,
+    /// Messages queued per peer before `send` waits or drops; 0 is unlimited. Default 1000.
+    pub send_hwm: u32,
+    /// Messages received ahead per peer; 0 is unlimited. Default 1000.
+    pub receive_hwm: u32,
+    /// How long `send` may wait; `None` is for ever. Default `None`.
+    pub send_timeout: Option<Duration>,
+    /// How long `recv` may wait; `None` is for ever. Default `None`.
+    pub receive_timeout: Option<Duration>,
+    /// Pause before the first reconnect; `None` never reconnects. Default 100 ms.
+    pub reconnect_interval: Option<Duration>,
+    /// Longest pause between reconnects: doubled up to here. Zero keeps the interval fixed. Default zero.
+    pub reconnect_interval_max: Duration,
+    /// How long a peer may take from its connection to READY; zero is no limit. Default 30 s.
+    pub handshake_timeout: Duration,
+    /// How long a connect may take; zero leaves it to the system. Default zero.
+    pub connect_timeout: Duration,
+    /// Pause between heartbeats on a quiet link; zero sends none. Default zero.
+    pub heartbeat_interval: Duration,
+    /// How long to wait for a sign of life after a heartbeat; zero means the interval. Default zero.
+    pub heartbeat_timeout: Duration,
+    /// How long the peer should wait for our next heartbeat, in steps of 100 ms; zero says nothing. Default zero.
+    pub heartbeat_ttl: Duration,
+    /// Largest part accepted from a peer, in bytes; `None` is no limit. Default `None`.
+    pub max_message_size: Option<u64>,
+    /// How we are called by a ROUTER peer: 1 to 255 bytes, not starting with zero; empty lets the ROUTER choose.
+    pub routing_id: Frame,
+    /// Whether names and wildcards may mean IPv6. Default false, as in libzmq.
+    pub ipv6: bool,
+    /// Connections that may wait to be accepted. Default 100.
+    pub backlog: u32,
+    /// Kernel send buffer in bytes; `None` leaves the kernel's own sizing.
+    pub send_buffer: Option<u32>,
+    /// Kernel receive buffer in bytes; `None` leaves the kernel's own sizing.
+    pub receive_buffer: Option<u32>,
+    /// ROUTER: refuse messages to unknown peers instead of dropping them. Default false.
+    pub router_mandatory: bool,
+    /// ROUTER: let a new peer take over a routing id that is in use. Default false.
+    pub router_handover: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            linger: Some(LINGER),
+            send_hwm: 1000,
+            receive_hwm: 1000,
+            send_timeout: None,
+            receive_timeout: None,
+            reconnect_interval: Some(Duration::from_millis(100)),
+            reconnect_interval_max: Duration::ZERO,
+            handshake_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::ZERO,
+            heartbeat_interval: Duration::ZERO,
+            heartbeat_timeout: Duration::ZERO,
+            heartbeat_ttl: Duration::ZERO,
+            max_message_size: None,
+            routing_id: Frame::EMPTY,
+            ipv6: false,
+            backlog: 100,
+            send_buffer: None,
+            receive_buffer: None,
+            router_mandatory: false,
+            router_handover: false,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn limits(&self) -> LinkLimits {
+        LinkLimits {
+            part_max: self.max_message_size,
+            handshake_timeout: self.handshake_timeout,
+            connect_timeout: self.connect_timeout,
+        }
+    }
+
+    pub(crate) fn tuning(&self) -> Tuning {
+        Tuning {
+            send_buffer: self.send_buffer,
+            receive_buffer: self.receive_buffer,
+            backlog: self.backlog,
+            ipv6: self.ipv6,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Waiting for several sockets, and descriptors, at once. Reads and writes none of them.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, Timespec};
+
+use super::Socket;
+use crate::engine::{Target, Wait};
+use crate::error::Error;
+
+/// What to wait for on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Interest {
+    /// A message can be received.
+    pub readable: bool,
+    /// A message can be sent.
+    pub writable: bool,
+}
+
+/// One socket of a `poll`.
+#[derive(Debug)]
+pub struct PollItem<'a> {
+    /// The socket.
+    pub socket: &'a Socket,
+    /// What to wait for.
+    pub interest: Interest,
+    /// What there is; written by `poll`.
+    pub ready: Interest,
+}
+
+impl<'a> PollItem<'a> {
+    /// Waits for `socket` to have a message.
+    pub fn readable(socket: &'a Socket) -> Self {
+        let interest = Interest { readable: true, writable: false };
+        Self { socket, interest, ready: Interest::default() }
+    }
+
+    fn look(&mut self) -> Result<bool, Error> {
+        self.socket.check()?;
+        self.ready = Interest {
+            readable: self.interest.readable && self.socket.is_readable(),
+            writable: self.interest.writable && self.socket.is_writable(),
+        };
+        Ok(self.ready.readable || self.ready.writable)
+    }
+}
+
+fn look_at_all(items: &mut [PollItem<'_>]) -> Result<usize, Error> {
+    let mut ready = 0;
+    for item in items {
+        ready += usize::from(item.look()?);
+    }
+    Ok(ready)
+}
+
+/// Waits until one of the sockets is ready, at most `timeout` (`None`: for ever). Returns how many are; 0 after the
+/// timeout. All sockets must belong to one context.
+pub fn poll(items: &mut [PollItem<'_>], timeout: Option<Duration>) -> Result<usize, Error> {
+    poll_with_fds(items, &mut [], timeout)
+}
+
+/// Like [`poll`], with file descriptors beside the sockets; their `revents` are written.
+pub fn poll_with_fds(
+    items: &mut [PollItem<'_>],
+    fds: &mut [PollFd<'_>],
+    timeout: Option<Duration>,
+) -> Result<usize, Error> {
+    let look_at_fds = |fds: &mut [PollFd<'_>]| {
+        if fds.is_empty() {
+            return 0;
+        }
+        rustix::event::poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap_or(0)
+    };
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let Some(first) = items.first() else {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        return rustix::event::poll(fds, timeout.as_ref()).map_err(|error| match error {
+            rustix::io::Errno::INTR => Error::Interrupted,
+            error => Error::System("poll", error.raw_os_error()),
+        });
+    };
+    let shard = first.socket.context.shard.clone();
+    if items.iter().any(|item| !std::sync::Arc::ptr_eq(&item.socket.context.shard, &shard)) {
+        return Err(Error::Invalid("all sockets of a poll belong to one context"));
+    }
+    if timeout == Some(Duration::ZERO) {
+        shard.drive(Instant::now());
+        return Ok(look_at_all(items)? + look_at_fds(fds));
+    }
+    let shareds: Vec<_> = items.iter().map(|item| item.socket.shared.clone()).collect();
+    let targets: Vec<&dyn Target> = shareds.iter().map(|shared| &**shared as &dyn Target).collect();
+    let watched = fds.to_vec();
+    let wait = Wait { targets: &targets, deadline, fds: &watched };
+    let result = shard.wait(&wait, || match look_at_all(items) {
+        Err(error) => Some(Err(error)),
+        Ok(ready) => {
+            let ready = ready + look_at_fds(fds);
+            (ready > 0).then_some(Ok(ready))
+        }
+    });
+    match result {
+        Err(Error::Again) => Ok(0),
+        Err(error) => Err(error),
+        Ok(result) => result,
+    }
+}

@@ -1,0 +1,336 @@
+//! The part of a socket that application and engine share: pattern and pipes under one short lock, and the inbox of
+//! what the engine has to say. Drives nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use transport_core::{Part, Slab, SlabKey};
+
+use crate::engine::{Pacing, Shard, Waiters};
+use crate::message::Message;
+use crate::pattern::{Behaviour, NotReceived, NotSent, Pattern, PipeId, Pipes};
+use crate::queue::{Read, Reader, Writer};
+use crate::session::Peer;
+use crate::socket::monitor::{Event, EventKind, MonitorQueue};
+use crate::socket::options::Options;
+use crate::socket_type::SocketType;
+
+/// One socket, as the engine knows it.
+#[derive(Debug)]
+pub(crate) struct SocketShared {
+    pub(crate) kind: SocketType,
+    pub(crate) options: Mutex<Options>,
+    pub(crate) waiters: Waiters,
+    /// OPEN, TERMINATED (calls fail, close is still owed) or CLOSED.
+    pub(crate) life: AtomicU8,
+    state: Mutex<SocketState>,
+    inbox: Mutex<Vec<Activation>>,
+    inbox_full: AtomicBool,
+    monitored: AtomicBool,
+    monitor: Mutex<Option<Arc<MonitorQueue>>>,
+}
+
+pub(crate) const OPEN: u8 = 0;
+pub(crate) const TERMINATED: u8 = 1;
+pub(crate) const CLOSED: u8 = 2;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Activation {
+    Readable(PipeId),
+    Writable(PipeId),
+}
+
+/// What the socket's lock guards.
+#[derive(Debug)]
+pub(crate) struct SocketState {
+    pub(crate) pattern: Pattern,
+    pub(crate) pipes: PipeTable,
+    pub(crate) pacing: Pacing,
+}
+
+/// The application's ends of a socket's pipes.
+#[derive(Debug)]
+pub(crate) struct PipeTable {
+    fronts: Slab<SlabKey, Front>,
+    shard: Arc<Shard>,
+    /// Pipes that were read to their end, to be detached when the pattern's call is over.
+    ended: Vec<PipeId>,
+    rejected: Vec<SlabKey>,
+    bytes_written: usize,
+    /// Whether every pipe written to is looked after by the guard.
+    all_guarded: bool,
+}
+
+/// The application's end of one pipe.
+#[derive(Debug)]
+struct Front {
+    out: Writer<Part>,
+    incoming: Reader<Part>,
+    conduit: SlabKey,
+    send_hwm: u64,
+    receive_hwm: u64,
+    write_closed: bool,
+}
+
+impl SocketShared {
+    pub(crate) fn new(kind: SocketType, pattern: Pattern, shard: Arc<Shard>) -> Arc<Self> {
+        Arc::new(Self {
+            kind,
+            options: Mutex::new(Options::default()),
+            waiters: Waiters::default(),
+            life: AtomicU8::new(OPEN),
+            state: Mutex::new(SocketState {
+                pattern,
+                pipes: PipeTable {
+                    fronts: Slab::new(),
+                    shard,
+                    ended: Vec::new(),
+                    rejected: Vec::new(),
+                    bytes_written: 0,
+                    all_guarded: true,
+                },
+                pacing: Pacing::new(),
+            }),
+            inbox: Mutex::new(Vec::new()),
+            inbox_full: AtomicBool::new(false),
+            monitored: AtomicBool::new(false),
+            monitor: Mutex::new(None),
+        })
+    }
+
+    /// The state, with everything the engine has said applied to it.
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SocketState> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.inbox_full.load(Ordering::Acquire) {
+            self.take_inbox(&mut state);
+        }
+        state
+    }
+
+    #[cold]
+    fn take_inbox(&self, state: &mut SocketState) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inbox_full.store(false, Ordering::Relaxed);
+        for activation in inbox.drain(..) {
+            match activation {
+                Activation::Readable(pipe) => state.pattern.readable(pipe),
+                Activation::Writable(pipe) => state.pattern.writable(pipe),
+            }
+        }
+    }
+
+    /// Whether the engine has said something that the application has not seen.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.inbox_full.load(Ordering::Acquire)
+    }
+
+    /// Says that a pipe can be read or written again, and wakes whoever waits. Called by the engine.
+    pub(crate) fn activate(&self, activation: Activation) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.push(activation);
+        self.inbox_full.store(true, Ordering::Release);
+        drop(inbox);
+        self.waiters.wake_all();
+    }
+
+    pub(crate) fn options(&self) -> MutexGuard<'_, Options> {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn life(&self) -> u8 {
+        self.life.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_monitor(&self, queue: Option<Arc<MonitorQueue>>) {
+        let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+        self.monitored.store(queue.is_some(), Ordering::Relaxed);
+        if let Some(before) = std::mem::replace(&mut *monitor, queue) {
+            before.push(Event { endpoint: String::new(), kind: EventKind::Stopped });
+        }
+    }
+
+    /// Records an event if anyone listens.
+    pub(crate) fn emit(&self, endpoint: &str, kind: impl FnOnce() -> EventKind) {
+        if self.monitored.load(Ordering::Relaxed) {
+            let monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(queue) = monitor {
+                queue.push(Event { endpoint: endpoint.to_owned(), kind: kind() });
+            }
+        }
+    }
+}
+
+impl SocketState {
+    /// Adds a pipe; its other ends belong to `conduit`.
+    pub(crate) fn attach(
+        &mut self,
+        conduit: SlabKey,
+        (out, incoming): (Writer<Part>, Reader<Part>),
+        (send_hwm, receive_hwm): (u64, u64),
+        peer: Option<&Peer>,
+        everything: bool,
+    ) -> PipeId {
+        let front = Front { out, incoming, conduit, send_hwm, receive_hwm, write_closed: false };
+        let pipe = PipeId(self.pipes.fronts.insert(front).to_u64());
+        self.pattern.attached(&mut self.pipes, pipe, peer);
+        if everything {
+            self.pattern.subscribe_all(pipe);
+        }
+        self.settle();
+        pipe
+    }
+
+    /// The peer of a dialling pipe is up.
+    pub(crate) fn identified(&mut self, pipe: PipeId, peer: &Peer) {
+        self.pattern.identified(&mut self.pipes, pipe, peer);
+        self.settle();
+    }
+
+    /// The link of a pipe is gone for good: no more writes, and the pipe goes once it is read empty.
+    pub(crate) fn link_ended(&mut self, pipe: PipeId) {
+        self.pattern.write_closed(&mut self.pipes, pipe);
+        let Some(front) = self.pipes.front(pipe) else { return };
+        front.write_closed = true;
+        if !front.incoming.look() {
+            self.pipes.ended.push(pipe);
+        }
+        self.settle();
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, message: Message) -> Result<(), NotSent> {
+        let sent = self.pattern.send(&mut self.pipes, message);
+        self.settle();
+        sent
+    }
+
+    #[inline]
+    pub(crate) fn recv(&mut self) -> Result<Message, NotReceived> {
+        let received = self.pattern.recv(&mut self.pipes);
+        self.settle();
+        received
+    }
+
+    pub(crate) fn can_send(&mut self) -> bool {
+        let can = self.pattern.can_send(&mut self.pipes);
+        self.settle();
+        can
+    }
+
+    pub(crate) fn can_recv(&mut self) -> bool {
+        let can = self.pattern.can_recv(&mut self.pipes);
+        self.settle();
+        can
+    }
+
+    pub(crate) fn subscribe(&mut self, subscribe: bool, topic: &[u8]) -> bool {
+        let done = if subscribe {
+            self.pattern.subscribe(&mut self.pipes, topic)
+        } else {
+            self.pattern.unsubscribe(&mut self.pipes, topic)
+        };
+        self.settle();
+        done
+    }
+
+    /// Bytes written since the last call, and whether the guard looks after all of them. 0 bytes: nothing written.
+    #[inline]
+    pub(crate) fn take_written(&mut self) -> (usize, bool) {
+        let written = (self.pipes.bytes_written, self.pipes.all_guarded);
+        self.pipes.bytes_written = 0;
+        self.pipes.all_guarded = true;
+        written
+    }
+
+    /// New marks for all pipes.
+    pub(crate) fn set_marks(&mut self, send_hwm: u64, receive_hwm: u64) {
+        for (_, front) in self.pipes.fronts.iter_mut() {
+            (front.send_hwm, front.receive_hwm) = (send_hwm, receive_hwm);
+        }
+    }
+
+    #[inline]
+    fn settle(&mut self) {
+        if !self.pipes.ended.is_empty() || !self.pipes.rejected.is_empty() {
+            self.settle_slowly();
+        }
+    }
+
+    #[cold]
+    fn settle_slowly(&mut self) {
+        while let Some(pipe) = self.pipes.ended.pop() {
+            if self.pipes.fronts.remove(SlabKey::from_u64(pipe.0)).is_some() {
+                self.pattern.detached(&mut self.pipes, pipe);
+            }
+        }
+        for conduit in std::mem::take(&mut self.pipes.rejected) {
+            self.pipes.shard.reject(conduit);
+        }
+    }
+}
+
+impl PipeTable {
+    #[inline]
+    fn front(&mut self, pipe: PipeId) -> Option<&mut Front> {
+        self.fronts.find_mut(SlabKey::from_u64(pipe.0))
+    }
+}
+
+impl Pipes for PipeTable {
+    #[inline]
+    fn can_write(&mut self, pipe: PipeId) -> bool {
+        let Some(front) = self.front(pipe) else { return false };
+        !front.write_closed && (front.out.room(front.send_hwm) > 0 || !front.out.sleep(front.send_hwm))
+    }
+
+    #[inline]
+    fn write(&mut self, pipe: PipeId, part: Part) {
+        let Some(front) = self.fronts.find_mut(SlabKey::from_u64(pipe.0)) else { return };
+        if front.write_closed {
+            return;
+        }
+        let (more, command) = (part.flags.more(), part.flags.command());
+        self.bytes_written += part.body.len() + 2;
+        front.out.write(part);
+        if more {
+            return;
+        }
+        if !command {
+            front.out.end_message();
+        }
+        let guarded = front.out.is_guarded();
+        self.all_guarded &= guarded;
+        let asleep = if guarded { front.out.publish_quietly() } else { front.out.publish() };
+        if asleep {
+            self.shard.mark_dirty(front.conduit);
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, pipe: PipeId) -> Option<Part> {
+        let front = self.fronts.find_mut(SlabKey::from_u64(pipe.0))?;
+        match front.incoming.read() {
+            Read::Value(part) => {
+                if !part.flags.more() && front.incoming.took_message(front.receive_hwm) {
+                    self.shard.has_room(front.conduit);
+                }
+                Some(part)
+            }
+            Read::Empty => None,
+            Read::Ended => {
+                self.ended.push(pipe);
+                None
+            }
+        }
+    }
+
+    fn reject(&mut self, pipe: PipeId) {
+        if let Some(front) = self.front(pipe) {
+            front.write_closed = true;
+            let conduit = front.conduit;
+            self.rejected.push(conduit);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The socket types by their ZMTP names, and which may talk to which. Holds no behaviour.
+
+use std::fmt;
+
+use transport_core::Flow;
+
+/// The kind of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SocketType {
+    /// Exclusive pair.
+    Pair,
+    /// Publisher.
+    Pub,
+    /// Subscriber.
+    Sub,
+    /// Request, in lockstep with REP.
+    Req,
+    /// Reply, in lockstep with REQ.
+    Rep,
+    /// Asynchronous REQ.
+    Dealer,
+    /// Asynchronous REP: addresses each peer by routing id.
+    Router,
+    /// Receiving end of a pipeline.
+    Pull,
+    /// Sending end of a pipeline.
+    Push,
+    /// Publisher that sees subscriptions. Only as a peer so far.
+    Xpub,
+    /// Subscriber that sends subscriptions as messages. Only as a peer so far.
+    Xsub,
+}
+
+impl SocketType {
+    /// Every type.
+    pub const ALL: [Self; 11] = [
+        Self::Pair,
+        Self::Pub,
+        Self::Sub,
+        Self::Req,
+        Self::Rep,
+        Self::Dealer,
+        Self::Router,
+        Self::Pull,
+        Self::Push,
+        Self::Xpub,
+        Self::Xsub,
+    ];
+
+    /// The name on the wire (ZMTP 3.1 section "The Socket-Type Property").
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pair => "PAIR",
+            Self::Pub => "PUB",
+            Self::Sub => "SUB",
+            Self::Req => "REQ",
+            Self::Rep => "REP",
+            Self::Dealer => "DEALER",
+            Self::Router => "ROUTER",
+            Self::Pull => "PULL",
+            Self::Push => "PUSH",
+            Self::Xpub => "XPUB",
+            Self::Xsub => "XSUB",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)
+    }
+
+    /// Whether a socket of this type may talk to `peer` (ZMTP 3.1, the table of valid combinations).
+    pub fn goes_with(self, peer: Self) -> bool {
+        use SocketType::*;
+        match self {
+            Pair => matches!(peer, Pair),
+            Pub | Xpub => matches!(peer, Sub | Xsub),
+            Sub | Xsub => matches!(peer, Pub | Xpub),
+            Req => matches!(peer, Rep | Router),
+            Rep => matches!(peer, Req | Dealer),
+            Dealer => matches!(peer, Rep | Dealer | Router),
+            Router => matches!(peer, Req | Dealer | Router),
+            Pull => matches!(peer, Push),
+            Push => matches!(peer, Pull),
+        }
+    }
+
+    /// Which way the messages of this type travel, as far as the transport must know: a PUB needs no way back where
+    /// the transport has none, a PUSH does.
+    pub const fn flow(self) -> Flow {
+        match self {
+            Self::Pub | Self::Xpub => Flow::Send,
+            Self::Sub | Self::Xsub => Flow::Recv,
+            _ => Flow::Duplex,
+        }
+    }
+}
+
+impl fmt::Display for SocketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
