@@ -66,8 +66,6 @@ pub(crate) struct Link {
     incoming: Incoming,
     outgoing: Outgoing,
     reported: u64,
-    /// A sender found no room and waits for a word.
-    wanted: bool,
     /// A part without grant is in front: reading on would help nobody.
     paused: bool,
     /// Epoll said so, or the last read found as much as it asked for.
@@ -102,7 +100,6 @@ impl Link {
             incoming: Incoming::new(part_max),
             outgoing: Outgoing::default(),
             reported: 0,
-            wanted: false,
             paused: false,
             readable: false,
             blocked: false,
@@ -128,18 +125,13 @@ impl Link {
 
     #[inline]
     pub(crate) fn post(&mut self, io: &mut Io, part: Part) -> Result<(), Part> {
-        let result = self.outgoing.post(&mut io.send_buffers, part);
-        // A sender that looks at `room` next finds none, and must be told when there is some.
-        self.wanted |= result.is_err() || self.outgoing.room() == 0;
-        result
+        self.outgoing.post(&mut io.send_buffers, part)
     }
 
     /// Whether the engine has something to hear of what was posted.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
-        self.outgoing.sent() > self.reported
-            || (self.wanted && self.outgoing.has_room_again())
-            || self.broken.is_some()
+        self.outgoing.sent() > self.reported || self.outgoing.owes_writable() || self.broken.is_some()
     }
 
     /// Sets the grant. Returns whether there is something to do now.
@@ -252,8 +244,8 @@ impl Link {
             self.reported = self.outgoing.sent();
             say(Completion::Sent { link: id, through: self.reported });
         }
-        if self.wanted && self.state == State::Up && self.outgoing.has_room_again() {
-            self.wanted = false;
+        if self.state == State::Up && self.outgoing.owes_writable() {
+            self.outgoing.writable_said();
             say(Completion::Writable { link: id });
         }
     }

@@ -8,6 +8,7 @@
 //!           ^scanned  ^done ^at: large body
 //! ```
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -73,25 +74,42 @@ pub(crate) struct Outgoing {
     /// Whether the next frame to be posted does.
     posting_inside: bool,
     commands: usize,
+    /// What is left of what `room` promised.
+    promised: Cell<usize>,
+    /// A caller found no room and waits for a word.
+    wanted: Cell<bool>,
     posted: u64,
     sent: u64,
 }
 
 impl Outgoing {
-    /// How many more parts are taken at once.
+    /// How many more parts are taken at once. This is a promise, whatever the parts weigh, until it is asked again. Who
+    /// hears 0 hears it until half of what waits has gone, and is told then: so nobody comes back for one part.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        if self.queued >= QUEUE_BYTES_MAX {
+        let waiting = (self.posted - self.sent) as usize;
+        let full = self.queued >= QUEUE_BYTES_MAX || waiting >= QUEUE_PARTS_MAX;
+        if full || (self.wanted.get() && !self.owes_writable()) {
+            self.wanted.set(true);
+            self.promised.set(0);
             return 0;
         }
-        QUEUE_PARTS_MAX.saturating_sub((self.posted - self.sent) as usize)
+        let room = QUEUE_PARTS_MAX - waiting;
+        self.promised.set(room);
+        room
     }
 
-    /// Whether enough has gone for a caller that found no room to come back: half, so that it does not come for one.
-    pub(crate) fn has_room_again(&self) -> bool {
-        self.queued < QUEUE_BYTES_MAX / 2
+    /// Whether a caller that found no room should be told that there is some.
+    pub(crate) fn owes_writable(&self) -> bool {
+        self.wanted.get()
+            && self.queued < QUEUE_BYTES_MAX / 2
             && self.posted - self.sent < QUEUE_PARTS_MAX as u64 / 2
-            && self.commands < COMMANDS_MAX / 2
+            && self.commands < COMMANDS_MAX
+    }
+
+    /// Notes that the caller was told.
+    pub(crate) fn writable_said(&self) {
+        self.wanted.set(false);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -103,20 +121,20 @@ impl Outgoing {
         self.sent
     }
 
-    /// Takes a part, or gives it back. What `room` promised is taken whatever it weighs; beyond it, nothing but
-    /// commands.
+    /// Takes a part, or gives it back.
     #[inline]
     pub(crate) fn post(&mut self, buffers: &mut SendBuffers, part: Part) -> Result<(), Part> {
         let Part { body, flags } = part;
         if flags.command() {
-            if self.commands >= COMMANDS_MAX {
+            if self.commands >= COMMANDS_MAX && self.room() == 0 {
                 return Err(Part { body, flags });
             }
             self.commands += 1;
         } else {
-            if self.posted - self.sent >= QUEUE_PARTS_MAX as u64 {
+            if self.promised.get() == 0 && self.room() == 0 {
                 return Err(Part { body, flags });
             }
+            self.promised.set(self.promised.get() - 1);
             self.posting_inside = flags.more();
         }
         if self.bytes.capacity() == 0 {
