@@ -169,7 +169,8 @@ fn play(subject: &dyn Subject, steps: u32, closer: usize, how: Close) -> bool {
         assert!(world.now() < limit, "the link does not end after {steps} steps: {world:#?}");
     }
     act(&mut world, &mut players, Some(closer));
-    assert!(was_down || world.link(here).down == Some(DownReason::ClosedHere), "{:?}", world.link(here).down);
+    let down = world.link(here).down;
+    assert!(was_down || down == Some(DownReason::ClosedHere), "after {steps} steps by {closer}: {down:?}");
     if lists_all && !was_down {
         let follower = &players[1 - closer].follower;
         let arrived = follower.whole * 2 + follower.inside + follower.commands;

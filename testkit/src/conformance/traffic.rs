@@ -298,7 +298,7 @@ pub(super) fn commands_pass_a_full_pipe(subject: &dyn Subject) {
         let data: Vec<_> = parts[..taken as usize].iter().map(message_of).collect();
         assert_eq!(data, (0..taken).collect::<Vec<_>>());
         for (at, part) in parts[taken as usize..].iter().enumerate() {
-            assert!(part.flags.command() && part.body == &[at as u8]);
+            assert!(part.flags.command() && *part.body == [at as u8]);
         }
         world.run_until("Writable", |world| !world.link(from).starved());
         world.grant(to, Grant::Limited(0));

@@ -1,23 +1,31 @@
 //! Runs drivers directly, without an engine, and holds every run to the seam's promises. Tests no property by itself.
 //!
 //! A [`World`] is as lazy as the engine may be: once `arm` has said Ready, a driver is polled again only when its
-//! descriptor is readable, its [`Wake`] was rung, its deadline has passed, or the test called it. So a wake-up that a
+//! descriptor is readable, its [`Wake`](transport_core::Wake) was rung, its deadline has passed, or the test called it. So a wake-up that a
 //! driver forgets shows as a run that never ends, in every test and not only in the one about wake-ups.
 
+mod bell;
+mod body;
+mod promises;
+mod time;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use transport_core::{
-    Armed, Capabilities, Close, Completion, Delivery, DownReason, Driver, DriverEnv, Endpoint, Flow, Frame,
-    FramePool, Grant, Hello, Identity, LinkId, LinkLimits, Loss, Open, OpenError, OpenId, Part, PeerInfo,
-    Progress, Refused, RefusedReason, Role, Topology, Transport, Tuning, Wake,
+    Capabilities, Close, Completion, Delivery, DownReason, Driver, DriverEnv, Endpoint, Flow, FramePool,
+    Grant, Hello, Identity, LinkId, LinkLimits, Open, OpenError, OpenId, Part, Refused, RefusedReason, Role,
+    Topology, Transport, Tuning,
 };
 
 use crate::subject::Subject;
+
+pub use bell::Bell;
+pub use body::{body, seq_of};
+use promises::Print;
+pub use promises::{Event, LinkLog, OpenLog};
 
 /// How long a run may take by the kernel's clock.
 pub const REAL_LIMIT: Duration = Duration::from_secs(60);
@@ -32,6 +40,8 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 pub const FUTILE_MAX: u32 = 10_000;
 /// Completions asked for at once.
 pub const BUDGET: usize = 64;
+/// Parts that [`World::fill`] posts before it gives up.
+pub const FILL_MAX: u64 = 65_536;
 /// Bytes of each host's receive pool.
 pub const POOL: usize = 16 << 20;
 
@@ -42,124 +52,6 @@ pub struct End {
     pub host: usize,
     /// The link.
     pub link: LinkId,
-}
-
-/// A wake-up call that counts as a reason to poll, and ends a sleep.
-#[derive(Debug)]
-pub struct Bell {
-    rung: AtomicBool,
-    fd: OwnedFd,
-}
-
-impl Bell {
-    /// A bell that has not been rung.
-    ///
-    /// # Panics
-    /// When the system has no descriptor left.
-    pub fn new() -> Arc<Self> {
-        let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("an eventfd");
-        Arc::new(Self { rung: AtomicBool::new(false), fd })
-    }
-
-    /// Whether it was rung since the last call.
-    pub fn take(&self) -> bool {
-        if !self.rung.load(Ordering::Acquire) {
-            return false;
-        }
-        // The descriptor is emptied first: a ring in between leaves the flag set or the descriptor readable.
-        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
-        self.rung.swap(false, Ordering::AcqRel)
-    }
-
-    /// Readable once rung.
-    pub fn fd(&self) -> &OwnedFd {
-        &self.fd
-    }
-}
-
-impl Wake for Bell {
-    fn wake(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
-        }
-    }
-}
-
-/// What became of an `open`.
-#[derive(Debug)]
-pub struct OpenLog {
-    /// Which side.
-    pub role: Role,
-    flow: Flow,
-    /// The real address, once bound.
-    pub bound: Option<Endpoint>,
-    /// Why it came to nothing.
-    pub failed: Option<OpenError>,
-    /// Whether the test closed it.
-    pub closed: bool,
-    /// Its links so far.
-    pub links: Vec<LinkId>,
-    /// What a monitor would have seen.
-    pub progress: Vec<Progress>,
-}
-
-/// What happened on a link.
-#[derive(Debug)]
-pub struct LinkLog {
-    /// The open it came from.
-    pub open: OpenId,
-    /// Who is there.
-    pub peer: PeerInfo,
-    /// Parts and gaps that arrived and were not taken yet.
-    pub inbox: VecDeque<Event>,
-    /// Parts that ever arrived, commands included.
-    pub arrived: u64,
-    /// Parts that were taken by `post_send`, commands included.
-    pub posted: u64,
-    /// The last `Sent`.
-    pub sent: u64,
-    /// What came back.
-    pub returned: Vec<Part>,
-    /// How many `Writable` came.
-    pub writables: u64,
-    /// How it ended.
-    pub down: Option<DownReason>,
-    granted: Grant,
-    /// Set when `post_send` refused or `room` was seen to be 0; a `Writable` or the end is owed.
-    starved: bool,
-    closing: bool,
-    // Of what was posted and is not covered by Sent; the bodies themselves would pin slots.
-    unsent: VecDeque<Print>,
-    sent_more: bool,
-    return_at: Option<usize>,
-}
-
-/// Something that came in on a link, in order.
-#[derive(Debug)]
-pub enum Event {
-    /// A part.
-    Part(Part),
-    /// Something is missing here.
-    Gap(Loss),
-}
-
-/// Enough of a part to know it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Print {
-    len: usize,
-    more: bool,
-    command: bool,
-    head: u64,
-}
-
-impl Print {
-    fn of(part: &Part) -> Self {
-        let head = &part.body[..part.body.len().min(32)];
-        let head = head
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, b| (hash ^ *b as u64).wrapping_mul(0x100_0000_01b3));
-        Self { len: part.body.len(), more: part.flags.more(), command: part.flags.command(), head }
-    }
 }
 
 /// One driver with what the engine would give it, and what it has said.
@@ -625,267 +517,6 @@ impl World {
         (host.driver.take().expect("the driver of this host was dropped"), host.bell.clone())
     }
 
-    // Time
-
-    /// Polls and sleeps until `done` holds.
-    ///
-    /// # Panics
-    /// When it does not hold before the limit, or nothing can happen any more; says `what` was awaited.
-    pub fn run_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        let limit = self.now() + if self.real_time { REAL_LIMIT } else { VIRTUAL_LIMIT };
-        loop {
-            if done(self) {
-                return;
-            }
-            if self.turn() || self.any_due() {
-                // A busy world must not run for ever either.
-                assert!(self.now() < limit, "waited too long for {what}: {self:#?}");
-                continue;
-            }
-            if done(self) {
-                return;
-            }
-            assert!(
-                self.sleep(limit),
-                "waited in vain for {what} (a wake-up, a deadline or a completion is missing): {self:#?}"
-            );
-        }
-    }
-
-    /// Polls until nothing more happens: by an invented clock, until no deadline lies within [`SETTLE`]; by the
-    /// kernel's, until it was silent for [`QUIET`].
-    pub fn settle(&mut self) {
-        let horizon = self.now() + SETTLE;
-        let limit = self.now() + REAL_LIMIT;
-        loop {
-            while self.turn() || self.any_due() {
-                assert!(!self.real_time || self.now() < limit, "the world never comes to rest: {self:#?}");
-            }
-            let until = if self.real_time { self.now() + QUIET } else { horizon };
-            if !self.sleep(until) {
-                return;
-            }
-        }
-    }
-
-    /// Polls every host once that is due. True if anything came out.
-    pub fn turn(&mut self) -> bool {
-        let mut some = false;
-        for at in 0..self.hosts.len() {
-            some |= self.poll_host(at) > 0;
-        }
-        some
-    }
-
-    /// The smallest step at which a test can cut in: polls once and, if nothing came of it, sleeps once.
-    pub fn step(&mut self) {
-        if !self.turn() && !self.any_due() {
-            let until = self.now() + if self.real_time { QUIET } else { SETTLE };
-            self.sleep(until);
-        }
-    }
-
-    fn any_due(&self) -> bool {
-        self.hosts.iter().any(|host| host.due && !host.asleep && host.driver.is_some())
-    }
-
-    fn poll_host(&mut self, at: usize) -> usize {
-        let (now, real_time, budget) = (self.now(), self.real_time, self.budget);
-        let host = &mut self.hosts[at];
-        let Some(driver) = &mut host.driver else { return 0 };
-        if host.asleep {
-            return 0;
-        }
-        host.due |= host.bell.take() || driver.deadline().is_some_and(|deadline| deadline <= now);
-        if !host.due {
-            return 0;
-        }
-        let mut out = std::mem::take(&mut host.out);
-        driver.poll(now, &mut out, budget);
-        let count = out.len();
-        assert!(count <= budget.saturating_add(self.slack), "{count} completions for a budget of {budget}");
-        if count == 0 {
-            // Only a caller that got nothing goes to sleep, and only after arming.
-            host.due = driver.arm() == Armed::Busy;
-            host.futile += 1;
-            assert!(
-                real_time || host.futile < FUTILE_MAX,
-                "host {at} is always busy or its deadline stays in the past, but nothing comes out: {driver:#?}"
-            );
-        } else {
-            host.futile = 0;
-        }
-        for completion in out.drain(..) {
-            self.absorb(at, completion);
-        }
-        self.hosts[at].out = out;
-        count
-    }
-
-    /// Sleeps until something may have happened. False if that was only `limit`.
-    fn sleep(&mut self, limit: Instant) -> bool {
-        let awake = || self.hosts.iter().filter(|host| !host.asleep);
-        let deadline = awake().filter_map(|host| host.driver.as_ref()?.deadline()).min();
-        if !self.real_time {
-            let rung = awake().any(|host| host.driver.is_some() && host.bell.rung.load(Ordering::Acquire));
-            if rung {
-                return true;
-            }
-            let Some(deadline) = deadline.filter(|deadline| *deadline <= limit) else {
-                // Deadlines beyond the horizon stay where they are, and so does the clock.
-                return false;
-            };
-            if deadline > self.clock {
-                self.clock = deadline;
-                self.hosts.iter_mut().for_each(|host| host.futile = 0);
-            }
-            return true;
-        }
-        let until = deadline.map_or(limit, |deadline| deadline.min(limit));
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).expect("limits are seconds, not centuries");
-        let mut owners = Vec::new();
-        let mut fds = Vec::new();
-        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| !host.asleep) {
-            let Some(driver) = &host.driver else { continue };
-            owners.push(at);
-            fds.push(PollFd::from_borrowed_fd(host.bell.fd().as_fd(), PollFlags::IN));
-            if let Some(fd) = driver.wake_fd() {
-                owners.push(at);
-                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            }
-        }
-        let ready = match poll(&mut fds, Some(&timeout)) {
-            Ok(ready) => ready,
-            Err(rustix::io::Errno::INTR) => return true,
-            Err(error) => panic!("poll(2): {error}"),
-        };
-        let readable: Vec<_> =
-            fds.iter().zip(&owners).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, at)| *at).collect();
-        for at in readable {
-            self.hosts[at].due = true;
-        }
-        ready > 0 || until < limit
-    }
-
-    /// Moves an invented clock.
-    pub fn advance(&mut self, by: Duration) {
-        assert!(!self.real_time, "nobody moves the kernel's clock");
-        self.clock += by;
-    }
-
-    // The promises
-
-    fn absorb(&mut self, at: usize, completion: Completion) {
-        let host = &mut self.hosts[at];
-        match completion {
-            Completion::Bound { open, endpoint } => {
-                let log = host.opens.get_mut(&open).expect("Bound of an open that nobody asked for");
-                assert_eq!(log.role, Role::Bind, "Bound of a connect");
-                assert!(!log.closed, "Bound after close_open");
-                assert!(log.bound.is_none() && log.failed.is_none(), "Bound is not the first word: {log:?}");
-                assert!(log.links.is_empty(), "an Up came before Bound");
-                log.bound = Some(endpoint);
-            }
-            Completion::Failed { open, error } => {
-                let log = host.opens.get_mut(&open).expect("Failed of an open that nobody asked for");
-                assert!(!log.closed, "Failed after close_open");
-                assert!(log.bound.is_none() && log.failed.is_none(), "two outcomes of one open: {log:?}");
-                assert!(log.links.is_empty(), "Failed after Up: {log:?}");
-                log.failed = Some(error);
-            }
-            Completion::Progress { open, progress } => {
-                let log = host.opens.get_mut(&open).expect("Progress of an open that nobody asked for");
-                assert!(!log.closed, "Progress after close_open");
-                log.progress.push(progress);
-            }
-            Completion::Up { link, open, peer } => {
-                let log = host.opens.get_mut(&open).expect("Up of an open that nobody asked for");
-                assert!(!log.closed, "Up after close_open");
-                assert!(log.failed.is_none(), "Up after Failed");
-                match log.role {
-                    Role::Bind => assert!(log.bound.is_some(), "Up before Bound"),
-                    // One per source where many may send.
-                    Role::Connect => assert!(log.links.is_empty() || log.flow == Flow::Recv, "a second Up"),
-                }
-                log.links.push(link);
-                let fresh = LinkLog {
-                    open,
-                    peer,
-                    inbox: VecDeque::new(),
-                    arrived: 0,
-                    posted: 0,
-                    sent: 0,
-                    returned: Vec::new(),
-                    writables: 0,
-                    down: None,
-                    granted: Grant::Limited(0),
-                    starved: false,
-                    closing: false,
-                    unsent: VecDeque::new(),
-                    sent_more: false,
-                    return_at: None,
-                };
-                assert!(host.links.insert(link, fresh).is_none(), "{link:?} came up twice");
-            }
-            Completion::Received { link, part } => {
-                let log = host.live(link, "Received");
-                assert!(log.return_at.is_none(), "{link:?}: Received after Returned");
-                assert!(!log.closing, "{link:?}: Received after close_link");
-                assert!(!(part.flags.command() && part.flags.more()), "{link:?}: a command with MORE");
-                if !part.flags.command()
-                    && let Grant::Limited(left) = &mut log.granted
-                {
-                    assert!(*left > 0, "{link:?}: more parts than were granted");
-                    *left -= 1;
-                }
-                log.arrived += 1;
-                log.inbox.push_back(Event::Part(part));
-            }
-            Completion::Sent { link, through } => {
-                let log = host.live(link, "Sent");
-                assert!(log.return_at.is_none(), "{link:?}: Sent after Returned");
-                assert!(through >= log.sent, "{link:?}: Sent goes back from {} to {through}", log.sent);
-                assert!(through <= log.posted, "{link:?}: Sent {through}, but {} were posted", log.posted);
-                for print in log.unsent.drain(..(through - log.sent) as usize) {
-                    if !print.command {
-                        log.sent_more = print.more;
-                    }
-                }
-                log.sent = through;
-            }
-            Completion::Returned { link, part } => {
-                let log = host.live(link, "Returned");
-                log.returns(link, &part);
-                log.returned.push(part);
-            }
-            Completion::Writable { link } => {
-                let log = host.live(link, "Writable");
-                assert!(log.return_at.is_none(), "{link:?}: Writable after Returned");
-                log.starved = false;
-                log.writables += 1;
-            }
-            Completion::Gap { link, lost } => {
-                let log = host.live(link, "Gap");
-                assert!(log.return_at.is_none(), "{link:?}: Gap after Returned");
-                let (Loss::Packets(count) | Loss::Messages(count)) = lost;
-                assert!(count > 0, "{link:?}: a Gap of nothing");
-                assert_eq!(
-                    self.capabilities.delivery,
-                    Delivery::GapReported,
-                    "{link:?}: a Gap on a reliable link"
-                );
-                log.inbox.push_back(Event::Gap(lost));
-            }
-            Completion::Down { link, reason } => {
-                let log = host.live(link, "Down");
-                log.returned_all(link);
-                log.down = Some(reason);
-            }
-            other => panic!("a completion that the suite does not know: {other:?}"),
-        }
-    }
-
     /// Closes everything, waits for every `Down`, and checks that all slots have come home. Runs when a world is
     /// dropped, unless the test has failed already.
     fn end(&mut self) {
@@ -929,88 +560,4 @@ impl Drop for World {
             self.end();
         }
     }
-}
-
-impl Host {
-    fn live(&mut self, link: LinkId, what: &str) -> &mut LinkLog {
-        let log = self.links.get_mut(&link).unwrap_or_else(|| panic!("{what} of {link:?} before its Up"));
-        assert!(log.down.is_none(), "{what} of {link:?} after its Down");
-        log
-    }
-}
-
-impl LinkLog {
-    /// `Sent` covers everything.
-    pub fn all_sent(&self) -> bool {
-        self.sent == self.posted
-    }
-
-    /// Whether a `Writable` is owed: there was a refusal or a `room` of 0, and none came since.
-    pub fn starved(&self) -> bool {
-        self.starved
-    }
-
-    /// Returned parts are whole messages out of what Sent does not cover, without holes. Commands may be among them.
-    fn returns(&mut self, link: LinkId, part: &Part) {
-        let print = Print::of(part);
-        let at = match self.return_at {
-            None => {
-                let at = self.unsent.iter().position(|unsent| *unsent == print);
-                let at = at.unwrap_or_else(|| panic!("{link:?}: returned what it may not: {part:?}"));
-                let before = self.unsent.iter().take(at).rev().find(|print| !print.command);
-                let inside = before.map_or(self.sent_more, |print| print.more);
-                assert!(
-                    print.command || !inside,
-                    "{link:?}: returned from the middle of a message: {part:?}"
-                );
-                at
-            }
-            Some(mut at) => {
-                while self.unsent.get(at).is_some_and(|unsent| unsent.command && *unsent != print) {
-                    at += 1;
-                }
-                assert_eq!(self.unsent.get(at), Some(&print), "{link:?}: returned out of order");
-                at
-            }
-        };
-        self.return_at = Some(at + 1);
-    }
-
-    /// What follows a returned message was not seen by the device either, so it must have come back as well; only
-    /// the beginning of a message that was never finished may be left out.
-    fn returned_all(&self, link: LinkId) {
-        let Some(at) = self.return_at else { return };
-        let unfinished = self.unsent.iter().skip(at).filter(|print| !print.command).all(|print| print.more);
-        assert!(unfinished, "{link:?}: only some of the messages behind the first returned one came back");
-    }
-}
-
-/// Parts that [`World::fill`] posts before it gives up.
-pub const FILL_MAX: u64 = 65_536;
-
-/// A body that says which it is: `seq` in the first 8 bytes, then a pattern that depends on it. `len` in bytes;
-/// shorter bodies hold the beginning.
-pub fn body(seq: u64, len: usize) -> Frame {
-    let mut bytes = Vec::with_capacity(len + PATTERN);
-    bytes.extend_from_slice(&seq.to_le_bytes());
-    // A prime number of bytes, so that a body shifted by a power of two does not look right.
-    let pattern: [u8; PATTERN] = std::array::from_fn(|at| (at as u64).wrapping_add(seq) as u8);
-    while bytes.len() < len {
-        bytes.extend_from_slice(&pattern);
-    }
-    bytes.truncate(len);
-    Frame::from(bytes)
-}
-
-const PATTERN: usize = 251;
-
-/// The number in a body.
-///
-/// # Panics
-/// When the rest of the body does not go with it.
-pub fn seq_of(bytes: &[u8]) -> u64 {
-    let head = bytes.get(..8).expect("a body of at least 8 bytes");
-    let seq = u64::from_le_bytes(head.try_into().expect("8 bytes"));
-    assert!(body(seq, bytes.len()) == *bytes, "body {seq} of {} bytes is corrupt", bytes.len());
-    seq
 }

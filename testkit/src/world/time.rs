@@ -1,0 +1,159 @@
+//! How a world passes time: polls who is due, sleeps, moves an invented clock. Decides nothing about links.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use transport_core::Armed;
+
+use super::{FUTILE_MAX, QUIET, REAL_LIMIT, SETTLE, VIRTUAL_LIMIT, World};
+
+impl World {
+    /// Polls and sleeps until `done` holds.
+    ///
+    /// # Panics
+    /// When it does not hold before the limit, or nothing can happen any more; says `what` was awaited.
+    pub fn run_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let limit = self.now() + if self.real_time { REAL_LIMIT } else { VIRTUAL_LIMIT };
+        loop {
+            if done(self) {
+                return;
+            }
+            if self.turn() || self.any_due() {
+                // A busy world must not run for ever either.
+                assert!(self.now() < limit, "waited too long for {what}: {self:#?}");
+                continue;
+            }
+            if done(self) {
+                return;
+            }
+            assert!(
+                self.sleep(limit),
+                "waited in vain for {what} (a wake-up, a deadline or a completion is missing): {self:#?}"
+            );
+        }
+    }
+
+    /// Polls until nothing more happens: by an invented clock, until no deadline lies within [`SETTLE`]; by the
+    /// kernel's, until it was silent for [`QUIET`].
+    pub fn settle(&mut self) {
+        let horizon = self.now() + SETTLE;
+        let limit = self.now() + REAL_LIMIT;
+        loop {
+            while self.turn() || self.any_due() {
+                assert!(!self.real_time || self.now() < limit, "the world never comes to rest: {self:#?}");
+            }
+            let until = if self.real_time { self.now() + QUIET } else { horizon };
+            if !self.sleep(until) {
+                return;
+            }
+        }
+    }
+
+    /// Polls every host once that is due. True if anything came out.
+    pub fn turn(&mut self) -> bool {
+        let mut some = false;
+        for at in 0..self.hosts.len() {
+            some |= self.poll_host(at) > 0;
+        }
+        some
+    }
+
+    /// The smallest step at which a test can cut in: polls once and, if nothing came of it, sleeps once.
+    pub fn step(&mut self) {
+        if !self.turn() && !self.any_due() {
+            let until = self.now() + if self.real_time { QUIET } else { SETTLE };
+            self.sleep(until);
+        }
+    }
+
+    fn any_due(&self) -> bool {
+        self.hosts.iter().any(|host| host.due && !host.asleep && host.driver.is_some())
+    }
+
+    fn poll_host(&mut self, at: usize) -> usize {
+        let (now, real_time, budget) = (self.now(), self.real_time, self.budget);
+        let host = &mut self.hosts[at];
+        let Some(driver) = &mut host.driver else { return 0 };
+        if host.asleep {
+            return 0;
+        }
+        host.due |= host.bell.take() || driver.deadline().is_some_and(|deadline| deadline <= now);
+        if !host.due {
+            return 0;
+        }
+        let mut out = std::mem::take(&mut host.out);
+        driver.poll(now, &mut out, budget);
+        let count = out.len();
+        assert!(count <= budget.saturating_add(self.slack), "{count} completions for a budget of {budget}");
+        if count == 0 {
+            // Only a caller that got nothing goes to sleep, and only after arming.
+            host.due = driver.arm() == Armed::Busy;
+            host.futile += 1;
+            assert!(
+                real_time || host.futile < FUTILE_MAX,
+                "host {at} is always busy or its deadline stays in the past, but nothing comes out: {driver:#?}"
+            );
+        } else {
+            host.futile = 0;
+        }
+        for completion in out.drain(..) {
+            self.absorb(at, completion);
+        }
+        self.hosts[at].out = out;
+        count
+    }
+
+    /// Sleeps until something may have happened. False if that was only `limit`.
+    fn sleep(&mut self, limit: Instant) -> bool {
+        let awake = || self.hosts.iter().filter(|host| !host.asleep);
+        let deadline = awake().filter_map(|host| host.driver.as_ref()?.deadline()).min();
+        if !self.real_time {
+            let rung = awake().any(|host| host.driver.is_some() && host.bell.rung.load(Ordering::Acquire));
+            if rung {
+                return true;
+            }
+            let Some(deadline) = deadline.filter(|deadline| *deadline <= limit) else {
+                // Deadlines beyond the horizon stay where they are, and so does the clock.
+                return false;
+            };
+            if deadline > self.clock {
+                self.clock = deadline;
+                self.hosts.iter_mut().for_each(|host| host.futile = 0);
+            }
+            return true;
+        }
+        let until = deadline.map_or(limit, |deadline| deadline.min(limit));
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).expect("limits are seconds, not centuries");
+        let mut owners = Vec::new();
+        let mut fds = Vec::new();
+        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| !host.asleep) {
+            let Some(driver) = &host.driver else { continue };
+            owners.push(at);
+            fds.push(PollFd::from_borrowed_fd(host.bell.fd().as_fd(), PollFlags::IN));
+            if let Some(fd) = driver.wake_fd() {
+                owners.push(at);
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            }
+        }
+        let ready = match poll(&mut fds, Some(&timeout)) {
+            Ok(ready) => ready,
+            Err(rustix::io::Errno::INTR) => return true,
+            Err(error) => panic!("poll(2): {error}"),
+        };
+        let readable: Vec<_> =
+            fds.iter().zip(&owners).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, at)| *at).collect();
+        for at in readable {
+            self.hosts[at].due = true;
+        }
+        ready > 0 || until < limit
+    }
+
+    /// Moves an invented clock.
+    pub fn advance(&mut self, by: Duration) {
+        assert!(!self.real_time, "nobody moves the kernel's clock");
+        self.clock += by;
+    }
+}
