@@ -10,6 +10,7 @@
 
 pub mod conformance;
 pub mod media;
+pub mod middleware;
 mod subject;
 mod world;
 

@@ -24,8 +24,8 @@ pub trait Subject {
     }
 
     /// Properties that do not hold for this subject, each with the reason. They count as skipped, and are listed.
-    fn exempt(&self) -> &[(&'static str, &'static str)] {
-        &[]
+    fn exempt(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
     }
 }
 
@@ -45,7 +45,7 @@ impl<S: Subject + ?Sized> Subject for &S {
     fn threaded(&self) -> bool {
         (**self).threaded()
     }
-    fn exempt(&self) -> &[(&'static str, &'static str)] {
+    fn exempt(&self) -> Vec<(&'static str, &'static str)> {
         (**self).exempt()
     }
 }

@@ -31,3 +31,5 @@ impl Subject for SubjectImpl {
 }
 
 testkit::conformance!(inproc, SubjectImpl, skipped = 2);
+testkit::conformance_ciphered!(inproc_ciphered, SubjectImpl, skipped = 3);
+testkit::conformance_faulty!(inproc_faulty, SubjectImpl, seed = 7, skipped = 3);

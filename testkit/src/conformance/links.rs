@@ -296,7 +296,7 @@ pub(super) fn dropping_a_driver_ends_its_links(subject: &dyn Subject) {
 
 pub(super) fn part_max_is_enforced(subject: &dyn Subject) {
     const MAX: usize = 5000;
-    for (len, command) in [(MAX, false), (MAX + 1, false), (MAX * 1000, false), (MAX + 1, true)] {
+    for (len, command) in [(MAX, false), (MAX + 1, false), (MAX * 1000, false), (MAX * 1000, true)] {
         let mut world = World::new(subject, 2);
         let endpoint = world.fresh();
         let mut bind = world.request(&endpoint, Role::Bind);

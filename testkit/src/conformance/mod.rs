@@ -68,7 +68,7 @@ pub struct Property {
 impl Property {
     /// Why it does not apply to a subject, if so.
     fn skipped(&self, shape: &Shape, subject: &dyn Subject) -> Option<&'static str> {
-        let exempt = subject.exempt().iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why);
+        let exempt = subject.exempt().into_iter().find(|(name, _)| *name == self.name).map(|(_, why)| why);
         exempt.or_else(|| self.needs.iter().find_map(|need| need(shape).err()))
     }
 }
@@ -152,7 +152,7 @@ pub fn account(names: &[&str], subject: &dyn Subject, expected: usize) {
     let known: Vec<_> = PROPERTIES.iter().map(|property| property.name).collect();
     assert_eq!(names, known, "the macro makes other tests than the list has");
     for (name, _) in subject.exempt() {
-        assert!(known.contains(name), "exempt from `{name}`, which is no property");
+        assert!(known.contains(&name), "exempt from `{name}`, which is no property");
     }
     let shape = Shape::of(subject);
     let skipped: Vec<_> =
@@ -219,6 +219,22 @@ macro_rules! conformance {
                 no_lost_wakeup_between_arm_and_sleep
             }
         }
+    };
+}
+
+/// Like [`conformance!`], with every part ciphered and every link admitted late. For duplex subjects.
+#[macro_export]
+macro_rules! conformance_ciphered {
+    ($name:ident, $subject:expr, skipped = $skipped:expr) => {
+        $crate::conformance!($name, $crate::middleware::CipheredSubject($subject), skipped = $skipped);
+    };
+}
+
+/// Like [`conformance!`], with refusals, late Writables and tiny polls by a seed.
+#[macro_export]
+macro_rules! conformance_faulty {
+    ($name:ident, $subject:expr, seed = $seed:expr, skipped = $skipped:expr) => {
+        $crate::conformance!($name, $crate::middleware::FaultySubject($subject, $seed), skipped = $skipped);
     };
 }
 

@@ -51,28 +51,41 @@ impl Sleeper {
         for _ in 0..self.random % 2000 {
             std::hint::spin_loop();
         }
-        self.driver.post_send(self.link, Part::last(&round.to_le_bytes())).expect("one part fits");
+        while self.driver.room(self.link) == 0 {
+            let early = self.go(round);
+            assert!(early.is_none(), "the peer answered before it was asked");
+        }
+        self.driver.post_send(self.link, Part::last(&round.to_le_bytes())).expect("there is room");
         self.driver.flush();
     }
 
     fn receive(&mut self, round: u32) {
         loop {
-            self.driver.poll(Instant::now(), &mut self.out, 16);
-            let silent = self.out.is_empty();
-            for said in self.out.drain(..) {
-                match said {
-                    Completion::Received { part, .. } => {
-                        assert_eq!(part.body, &round.to_le_bytes());
-                        return;
-                    }
-                    Completion::Down { reason, .. } => panic!("the link went down: {reason}"),
-                    _ => {}
-                }
-            }
-            if silent && self.driver.arm() == Armed::Ready {
-                self.sleep(round);
+            if let Some(part) = self.go(round) {
+                return assert_eq!(part.body, &round.to_le_bytes());
             }
         }
+    }
+
+    /// Polls once and, if that brought nothing, arms and sleeps.
+    fn go(&mut self, round: u32) -> Option<Part> {
+        self.driver.poll(Instant::now(), &mut self.out, 16);
+        let silent = self.out.is_empty();
+        let mut arrived = None;
+        for said in self.out.drain(..) {
+            match said {
+                Completion::Received { part, .. } => {
+                    assert!(arrived.is_none(), "one message, not two");
+                    arrived = Some(part);
+                }
+                Completion::Down { reason, .. } => panic!("the link went down: {reason}"),
+                _ => {}
+            }
+        }
+        if silent && self.driver.arm() == Armed::Ready {
+            self.sleep(round);
+        }
+        arrived
     }
 
     fn sleep(&mut self, round: u32) {
