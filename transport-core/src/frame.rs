@@ -87,12 +87,23 @@ impl Frame {
         Self(Repr::Inline { len: bytes.len() as u8, bytes: inline })
     }
 
-    /// A copy of the first `len` bytes of `window`, inside the frame. Copies the whole window, since a copy of constant
-    /// size is three instructions: for drivers that decode many small parts out of one buffer. `len` is cut at
+    /// Becomes a copy of the first `len` bytes of `window`. For drivers that decode many small parts out of one buffer:
+    /// it copies the whole window, since a copy of constant size is a few instructions, and does so where the frame
+    /// already lies, since to move one that was just written waits for the stores to arrive. `len` is cut at
     /// [`INLINE_MAX`].
     #[inline]
-    pub fn from_window(window: &[u8; INLINE_MAX], len: usize) -> Self {
-        Self(Repr::Inline { len: len.min(INLINE_MAX) as u8, bytes: *window })
+    pub fn set_window(&mut self, window: &[u8; INLINE_MAX], len: usize) {
+        self.0 = Repr::Inline { len: len.min(INLINE_MAX) as u8, bytes: *window };
+    }
+
+    /// The bytes of an inline frame with what lies behind them, and how many count: for drivers that encode many small
+    /// parts into one buffer and cut off what was too much. `None` when the bytes lie elsewhere.
+    #[inline]
+    pub fn as_window(&self) -> Option<(&[u8; INLINE_MAX], usize)> {
+        match &self.0 {
+            Repr::Inline { len, bytes } => Some((bytes, *len as usize)),
+            _ => None,
+        }
     }
 
     /// Refers to `bytes`, which live for ever. Never copies.
@@ -420,6 +431,9 @@ mod tests {
         }
         for len in [0, 1, INLINE_MAX, INLINE_MAX + 1] {
             assert_eq!(Frame::from(&long[..len]).len(), len);
+            let mut window = Frame::from(vec![0; 100]);
+            window.set_window(&[7; INLINE_MAX], len);
+            assert_eq!(window, &long[..len.min(INLINE_MAX)]);
         }
     }
 

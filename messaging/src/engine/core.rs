@@ -596,12 +596,12 @@ impl Core {
     fn up(&mut self, at: usize, link: LinkId, open: OpenId, peer: &PeerInfo, now: Instant) {
         let slot = &mut self.drivers[at];
         slot.users += 1;
-        let Some(endpoint_key) = slot.endpoint_of(open) else {
-            // Given up while it was being dialled.
+        let known = slot.endpoint_of(open).and_then(|key| Some((key, self.endpoints.find_mut(key)?)));
+        let Some((endpoint_key, state)) = known else {
+            // Given up while it was being dialled. Key 0 is nobody's.
             put(&mut slot.links, link.index(), (link, SlabKey::from_u64(0)));
             return slot.driver.close_link(link, Close::Abort);
         };
-        let Some(state) = self.endpoints.find_mut(endpoint_key) else { return };
         let session = Session::new(state.config.clone(), state.kind, peer, now);
         let (socket, everything) = (state.socket.clone(), state.everything);
         let key = match state.conduit {
@@ -653,14 +653,7 @@ impl Core {
         if conduit.closing.is_none() {
             let mut state = socket.lock();
             match (conduit.pipe, conduit.fronts.take()) {
-                (Some(pipe), _) => {
-                    if socket.kind == SocketType::Sub {
-                        // Everything in the pipe is subscriptions, and all of them are about to be said again.
-                        while conduit.out.read_awake().is_some() {}
-                        conduit.held.clear();
-                    }
-                    state.identified(pipe, &peer);
-                }
+                (Some(pipe), _) => state.identified(pipe, &peer),
                 (None, Some(fronts)) => {
                     let marks = (conduit.send_hwm, conduit.receive_hwm);
                     conduit.pipe = Some(state.attach(key, fronts, marks, Some(&peer), everything));
@@ -869,6 +862,15 @@ impl Core {
         let keep = conduit.dialling && (conduit.closing.is_none() || conduit.has_output());
         let endpoint = conduit.endpoint;
         if keep {
+            if let Some(pipe) = conduit.pipe {
+                let mut state = conduit.socket.lock();
+                state.pattern.link_lost(pipe);
+                if conduit.socket.kind == SocketType::Sub {
+                    // Everything in the pipe is subscriptions, and all of them will be said again.
+                    while conduit.out.read_awake().is_some() {}
+                    conduit.held.clear();
+                }
+            }
             self.retry(endpoint, now);
         } else {
             self.remove_conduit(key);

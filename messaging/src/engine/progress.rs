@@ -64,11 +64,13 @@ pub(crate) struct Shard {
     background_epoll: rustix::fd::OwnedFd,
     background_thread: OnceLock<Thread>,
     guard: AtomicBool,
+    /// Nobody will drive for a while: the background is to be on duty at once, not a tick later.
+    handover: AtomicBool,
     /// Whether senders may leave the fence to the guard's membarrier.
     quiet: bool,
     stop: AtomicBool,
     stopped: (Mutex<bool>, std::sync::Condvar),
-    pub(crate) quiet_waiters: Waiters,
+    quiet_waiters: Waiters,
     context: u64,
     receive_pool: FramePool,
     this: Weak<Self>,
@@ -88,6 +90,16 @@ pub(crate) trait Target {
     fn waiters(&self) -> &Waiters;
     /// Whether the engine has said something since the last attempt.
     fn has_news(&self) -> bool;
+}
+
+/// For those who wait until everything has been sent.
+impl Target for Shard {
+    fn waiters(&self) -> &Waiters {
+        &self.quiet_waiters
+    }
+    fn has_news(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]
@@ -143,6 +155,7 @@ impl Shard {
             background_epoll,
             background_thread: OnceLock::new(),
             guard: AtomicBool::new(false),
+            handover: AtomicBool::new(false),
             quiet,
             stop: AtomicBool::new(false),
             stopped: (Mutex::new(false), std::sync::Condvar::new()),
@@ -316,6 +329,14 @@ impl Shard {
         }
     }
 
+    /// Puts the background on duty at once, unless a leader is. For tasks that go to sleep.
+    pub(crate) fn hand_over(&self) {
+        if self.background.load(Ordering::SeqCst) != EPOLL && !self.is_driven() {
+            self.handover.store(true, Ordering::SeqCst);
+            self.rouse_background();
+        }
+    }
+
     fn rouse_background(&self) {
         if self.background.load(Ordering::SeqCst) == EPOLL {
             self.background_event.set();
@@ -348,6 +369,7 @@ impl Shard {
                 return Ok(result);
             }
             if wait.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.pass_on();
                 return Err(Error::Again);
             }
             if !self.leader.swap(true, Ordering::SeqCst) {
@@ -356,8 +378,26 @@ impl Shard {
                 return result;
             }
             let waiter = waiter.get_or_insert_with(|| Waiter::new(Some(self.leader_event.clone())));
-            if let Some(result) = self.follow(wait, &mut attempt, waiter)? {
-                return Ok(result);
+            match self.follow(wait, &mut attempt, waiter) {
+                Ok(None) => {}
+                Ok(Some(result)) => {
+                    self.pass_on();
+                    return Ok(result);
+                }
+                Err(error) => {
+                    self.pass_on();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Wakes a follower to lead, if nobody does: the one that was to lead got what it waited for.
+    fn pass_on(&self) {
+        if self.follower_count.load(Ordering::SeqCst) > 0 && !self.leader.load(Ordering::SeqCst) {
+            let next = locked(&self.followers).pop();
+            if let Some(next) = next {
+                next.wake();
             }
         }
     }
@@ -391,6 +431,9 @@ impl Shard {
                 locked(&self.spin).core_lost();
             }
             last = now;
+            if wait.deadline.is_some_and(|deadline| now >= deadline) {
+                return Err(Error::Again);
+            }
             if moved {
                 continue;
             }
@@ -484,13 +527,8 @@ impl Shard {
     fn stop_leading(&self) {
         self.leader.store(false, Ordering::SeqCst);
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        if self.follower_count.load(Ordering::SeqCst) > 0 {
-            // The next in line leads; until it runs, the background's tick is the net below.
-            let next = locked(&self.followers).pop();
-            if let Some(next) = next {
-                next.wake();
-            }
-        }
+        // The next in line leads; until it runs, the background's tick is the net below.
+        self.pass_on();
         if self.background.load(Ordering::SeqCst) == DEEPLY
             && self.background.compare_exchange(DEEPLY, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             && let Some(thread) = self.background_thread.get()
@@ -598,18 +636,19 @@ impl Shard {
                 }
                 continue;
             }
-            if active > 0 {
+            if active > 0 && !self.handover.swap(false, Ordering::SeqCst) {
                 // Between two calls of a driving application: look again after a tick before taking over.
                 let epoch = self.epoch.load(Ordering::SeqCst);
                 self.background.store(TICKING, Ordering::SeqCst);
                 std::thread::park_timeout(if active > 16 { TICK.1 } else { TICK.0 });
                 self.background.store(AWAKE, Ordering::SeqCst);
-                if self.epoch.load(Ordering::SeqCst) != epoch {
+                if self.epoch.load(Ordering::SeqCst) != epoch && !self.handover.load(Ordering::SeqCst) {
                     active += 1;
                     continue;
                 }
             }
             (active, still) = (0, 0);
+            self.handover.store(false, Ordering::SeqCst);
             self.be_on_duty();
         }
         let (done, condvar) = &self.stopped;
@@ -705,10 +744,13 @@ impl Shard {
 
     /// Waits until every link has lingered out.
     pub(crate) fn wait_until_quiet(&self, deadline: Option<Instant>) -> bool {
-        self.kick();
-        self.quiet_waiters
-            .wait_plainly(deadline, || self.with_core(|core| core.is_quiet()).then_some(()))
-            .is_some()
+        let wait = Wait { targets: &[self], deadline, fds: &[] };
+        loop {
+            match self.wait(&wait, || self.with_core(|core| core.is_quiet()).then_some(())) {
+                Err(Error::Interrupted) => {}
+                result => return result.is_ok(),
+            }
+        }
     }
 }
 
@@ -754,7 +796,7 @@ impl AsyncSpin {
     fn leave(&mut self) {
         if let Some(shard) = self.shard.take() {
             shard.spinners.fetch_sub(1, Ordering::SeqCst);
-            shard.rouse_background();
+            shard.hand_over();
         }
     }
 }

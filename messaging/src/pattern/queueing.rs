@@ -92,6 +92,7 @@ impl Rotation {
     }
 
     /// The one whose turn it is becomes passive; the last active one takes its place and its turn.
+    #[inline]
     fn pause_current(&mut self) {
         if self.current >= self.active {
             return;
@@ -162,7 +163,7 @@ impl FairQueue {
 
     /// The first part of the next message. The caller reads or drops the rest from the same pipe at once; the turn
     /// has passed on already.
-    #[inline]
+    #[inline(always)]
     pub(super) fn first<P: Pipes>(&mut self, pipes: &mut P) -> Option<(PipeId, Part)> {
         while let Some(pipe) = self.0.current() {
             if let Some(part) = pipes.read(pipe) {
@@ -175,7 +176,8 @@ impl FairQueue {
     }
 
     /// The next whole message.
-    #[inline]
+    // Inlined, as is all that a message of one part goes through: each call in between would copy it once more.
+    #[inline(always)]
     pub(super) fn recv<P: Pipes>(&mut self, pipes: &mut P, spares: &mut Spares) -> Option<Message> {
         loop {
             let (pipe, first) = self.first(pipes)?;
@@ -231,10 +233,12 @@ impl LoadBalancer {
 pub(super) struct Spares(Vec<Vec<Frame>>);
 
 impl Spares {
+    #[inline(never)]
     pub(super) fn take(&mut self) -> Vec<Frame> {
         self.0.pop().unwrap_or_default()
     }
 
+    #[inline(never)]
     pub(super) fn put(&mut self, mut list: Vec<Frame>) {
         list.clear();
         if (1..=SPARE_PARTS).contains(&list.capacity()) && self.0.len() < SPARE_LISTS {
@@ -244,23 +248,21 @@ impl Spares {
 }
 
 /// The message that begins with `first`. `None` if the pipe ended in the middle: the fragment is dropped.
-#[inline]
+#[inline(always)]
 pub(super) fn read_message<P: Pipes>(
     pipes: &mut P,
     pipe: PipeId,
     first: Part,
     spares: &mut Spares,
 ) -> Option<Message> {
-    let rest = if first.flags.more() {
-        let mut rest = spares.take();
+    let mut rest = Vec::new();
+    if first.flags.more() {
+        rest = spares.take();
         if !read_rest(pipes, pipe, &mut rest) {
             spares.put(rest);
             return None;
         }
-        rest
-    } else {
-        Vec::new()
-    };
+    }
     let mut message = Message::from_first_and_rest(first.body, rest);
     if first.flags.gap() {
         message.set_gap_before();
@@ -269,6 +271,7 @@ pub(super) fn read_message<P: Pipes>(
 }
 
 /// Appends the parts that follow one with MORE. `false` if the pipe ended in the middle.
+#[inline(never)]
 pub(super) fn read_rest<P: Pipes>(pipes: &mut P, pipe: PipeId, rest: &mut Vec<Frame>) -> bool {
     while let Some(part) = pipes.read(pipe) {
         rest.push(part.body);
@@ -288,7 +291,7 @@ pub(super) fn drop_rest<P: Pipes>(pipes: &mut P, pipe: PipeId, part: &Part) {
 }
 
 /// Writes a message to a pipe that has room for it.
-#[inline]
+#[inline(always)]
 pub(super) fn write_message<P: Pipes>(pipes: &mut P, pipe: PipeId, message: Message, spares: &mut Spares) {
     let (first, rest) = message.into_first_and_rest();
     if rest.is_empty() {
@@ -300,6 +303,7 @@ pub(super) fn write_message<P: Pipes>(pipes: &mut P, pipe: PipeId, message: Mess
 }
 
 /// Writes the parts that end a message.
+#[inline(never)]
 pub(super) fn write_all<P: Pipes>(pipes: &mut P, pipe: PipeId, mut parts: Vec<Frame>, spares: &mut Spares) {
     let mut after = parts.len();
     for body in parts.drain(..) {

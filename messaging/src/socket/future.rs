@@ -73,7 +73,10 @@ fn poll_driving<R>(
     socket.shared.waiters.add_task(cx.waker());
     match attempt() {
         Some(result) => done(spin, result),
-        None => Poll::Pending,
+        None => {
+            shard.hand_over();
+            Poll::Pending
+        }
     }
 }
 

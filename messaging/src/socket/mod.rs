@@ -108,9 +108,9 @@ impl Socket {
             self.context.shard.wait(&wait, || match self.context.shard.with_core(|core| core.outcome(key)) {
                 Outcome::Pending => None,
                 Outcome::Bound(endpoint) => Some(Ok(endpoint)),
-                Outcome::Failed(error) => Some(Err(error)),
+                Outcome::Failed(error) => Some(Err(error.into())),
             });
-        Ok(outcome??)
+        outcome?
     }
 
     /// Dials `endpoint`, now and whenever the link breaks. Returns at once: messages queue until the peer is there,
