@@ -289,24 +289,33 @@ enum Delivered {
 
 impl Link {
     fn deliver(&mut self, link: LinkId, out: &mut Vec<Completion>, budget: usize) -> Delivered {
-        while let Some(part) = self.incoming.front() {
-            if out.len() >= budget {
-                return Delivered::Budget;
+        // Looked at first and moved afterwards: a part that is moved once from queue to list is twice as fast as one
+        // that is popped and pushed.
+        let room = budget.saturating_sub(out.len());
+        let (mut count, mut why) = (0, Delivered::All);
+        for part in &self.incoming {
+            if count == room {
+                why = Delivered::Budget;
+                break;
             }
-            if part.flags.command() {
+            let command = part.flags.command();
+            if !command && self.grant == 0 {
+                why = Delivered::NoGrant;
+                break;
+            }
+            if part.body.len() > self.part_max {
+                why = Delivered::TooLarge;
+                break;
+            }
+            count += 1;
+            if command {
                 self.joint.count_command();
-            } else if self.grant == 0 {
-                return Delivered::NoGrant;
             } else {
                 self.grant -= 1;
             }
-            let Some(part) = self.incoming.pop_front() else { break };
-            if part.body.len() > self.part_max {
-                return Delivered::TooLarge;
-            }
-            out.push(Completion::Received { link, part });
         }
-        Delivered::All
+        out.extend(self.incoming.drain(..count).map(|part| Completion::Received { link, part }));
+        why
     }
 }
 
