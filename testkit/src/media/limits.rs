@@ -22,7 +22,7 @@ pub const MULTICAST_BURST_MAX: usize = 32;
 pub const MULTICAST_SOCKET_PACKETS_MAX: usize = 4096;
 
 /// Packets of one source kept while an earlier one is awaited; with more, the earlier one counts as lost.
-pub const REORDER_PACKETS_MAX: usize = 16;
+pub const REORDER_PACKETS_MAX: usize = 64;
 
 /// Sources above the seam per receiving open, unless the medium is told otherwise.
 pub const SOURCES_MAX: usize = 64;
@@ -75,3 +75,6 @@ pub const PINNED_MAX: usize = 32;
 
 /// Bytes of a connection request's private data (RDMA CM over InfiniBand: 56).
 pub const PRIVATE_DATA_MAX: usize = 56;
+
+/// Bytes of a fabric driver's own bounce slots.
+pub const BOUNCE_BUDGET: usize = 64 << 20;

@@ -5,10 +5,14 @@
 //! reach each other. They exist to judge the seam before verbs and PGM drivers do, and to give the layers above a
 //! network whose every misfortune replays from a seed.
 
+pub mod fabric;
 pub mod limits;
+pub mod multicast;
 pub mod stream;
 
 mod kit;
 
+pub use fabric::{Fabric, FabricCount, Faults};
 pub use kit::Chance;
-pub use stream::Stream;
+pub use multicast::{Conditions, Multicast};
+pub use stream::{Raw, Stream};

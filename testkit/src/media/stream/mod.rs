@@ -90,6 +90,7 @@ impl Transport for Stream {
             news: News::default(),
             turn: 0,
             order: Vec::new(),
+            open_order: Vec::new(),
             unfinished: false,
         }))
     }
@@ -164,7 +165,9 @@ struct StreamDriver {
     news: News,
     /// Where the next poll starts among the links, so that no link starves under a small budget.
     turn: usize,
+    /// Kept between polls, so that a warm poll allocates nothing.
     order: Vec<LinkId>,
+    open_order: Vec<OpenId>,
     unfinished: bool,
 }
 
@@ -273,7 +276,10 @@ impl StreamDriver {
     }
 
     fn tend_opens(&mut self, now: Instant) {
-        for open in self.opens.keys() {
+        let mut order = std::mem::take(&mut self.open_order);
+        order.clear();
+        order.extend(self.opens.iter().map(|(open, _)| open));
+        for &open in &order {
             let Some(opened) = self.opens.find_mut(open) else { continue };
             match &mut opened.stage {
                 Stage::Dialling { end, until, begun } => {
@@ -322,6 +328,7 @@ impl StreamDriver {
                 Stage::Shaking => {}
             }
         }
+        self.open_order = order;
     }
 
     /// Runs one link as far as the budget goes. Returns whether it stopped for want of budget.
@@ -361,8 +368,10 @@ impl StreamDriver {
         }
         let Some(reason) = link.doom else { return stopped };
         match reason {
-            DownReason::ClosedByPeer | DownReason::ClosedHere if !stopped => world.close(link.end),
-            _ => world.reset(link.end),
+            DownReason::Violation(_) | DownReason::TimedOut => world.reset(link.end),
+            // A reset, too, if there is unread input. An end inside a message is still an end, and the peer that
+            // drains us is to see it as one.
+            _ => world.close(link.end),
         }
         drop(world);
         self.bury(id, reason);
