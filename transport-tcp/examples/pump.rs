@@ -1,5 +1,5 @@
 //! Measures the driver alone: two drivers in two threads over loopback, beside plain sockets. Prints figures, checks
-//! nothing. `cargo run --release --example pump [push|pong|large|all] [seconds]`.
+//! nothing. `cargo run --release --example pump [solo|push|pong|large|all|BYTES] [seconds]`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -129,6 +129,46 @@ fn push(len: usize, seconds: f64) {
     b.driver.close_link(b.link, Close::Abort);
 }
 
+/// Both ends in one thread, in turns: nobody spins, so the CPU time is the work, whatever else the host does.
+fn solo(len: usize, seconds: f64) {
+    let (mut a, mut b) = pair();
+    let body = vec![7u8; len];
+    let large = Frame::copy_from_slice(&body);
+    let batch = if len <= 1024 { 1000 } else { 4 };
+    let start = Instant::now();
+    let (mut posting, mut flushing, mut receiving, mut parts) = (0, 0, 0, 0u64);
+    while start.elapsed().as_secs_f64() < seconds {
+        let t0 = cpu_ns();
+        for _ in 0..batch {
+            let frame = if len <= 70 { Frame::copy_from_slice(&body) } else { large.clone() };
+            b.driver.post_send(b.link, Part::last(frame)).unwrap();
+        }
+        let t1 = cpu_ns();
+        b.driver.flush();
+        b.poll();
+        let t2 = cpu_ns();
+        let mut got = 0;
+        while got < batch {
+            got += a.receive().0;
+            if got < batch && len > 1024 {
+                b.poll();
+            }
+        }
+        let t3 = cpu_ns();
+        posting += t1 - t0;
+        flushing += t2 - t1;
+        receiving += t3 - t2;
+        parts += batch as u64;
+    }
+    let per = |ns: u64| ns as f64 / parts as f64;
+    println!(
+        "solo {len:8} B: CPU ns/part: post {:.1} flush {:.1} receive {:.1}",
+        per(posting),
+        per(flushing),
+        per(receiving)
+    );
+}
+
 fn percentiles(what: &str, mut times: Vec<u64>) {
     times.sort_unstable();
     let at = |q: usize| times[times.len() * q / 100] as f64 / 1e3;
@@ -255,6 +295,14 @@ fn raw_push(len: usize, seconds: f64) {
 fn main() {
     let what = std::env::args().nth(1).unwrap_or_else(|| "all".to_owned());
     let seconds = std::env::args().nth(2).map_or(1.0, |s| s.parse().unwrap());
+    if let Ok(len) = what.parse() {
+        return solo(len, seconds);
+    }
+    if what == "solo" || what == "all" {
+        for len in [64, 1024, 65_536, 1 << 20] {
+            solo(len, seconds);
+        }
+    }
     if what == "push" || what == "all" {
         push(64, seconds);
         push(1024, seconds);

@@ -675,14 +675,20 @@ impl Driver for TcpDriver {
     }
 
     fn post_send(&mut self, id: LinkId, part: Part) -> Result<(), Refused> {
-        let Some(link) = self.links.find_mut(id).filter(|link| link.state == State::Up) else {
+        let Some(link) = self.links.find_mut(id) else {
             return Err(Refused { part, reason: RefusedReason::Closed });
         };
+        if let Err(reason) = link.takes(part.flags) {
+            return Err(Refused { part, reason });
+        }
         if !link.dirty {
             link.dirty = true;
             self.dirty.push(id);
         }
-        link.post(&mut self.io, part).map_err(|part| Refused { part, reason: RefusedReason::Full })
+        if !link.push_inline(&mut self.io, &part) {
+            link.push(&mut self.io, part);
+        }
+        Ok(())
     }
 
     fn flush(&mut self) {

@@ -67,19 +67,39 @@ impl Buffers {
         Some((frame, 0))
     }
 
-    /// A body that lies in a buffer, as a frame of its own.
-    #[inline]
-    fn copy(&self, bytes: &[u8], at: usize, len: usize) -> Frame {
-        if len <= INLINE_MAX {
-            // A copy of constant size is three instructions; one of variable size is a call. The slack behind the
-            // shared buffer is there for this; only a stash may end too early.
-            if let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk::<INLINE_MAX>) {
-                return Frame::from_window(window, len);
+    /// Says that a part arrived whose body lies at `at` in a buffer.
+    #[inline(always)]
+    fn say(
+        &self,
+        out: &mut Vec<Completion>,
+        link: LinkId,
+        flags: Flags,
+        bytes: &[u8],
+        at: usize,
+        len: usize,
+    ) {
+        if len <= INLINE_MAX
+            && let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk::<INLINE_MAX>)
+        {
+            // The slack behind the shared buffer is there for this; only a stash may end too early. The body is
+            // written where it stays, see `set_window`.
+            let part = Part { body: Frame::from_static(b""), flags };
+            out.push(Completion::Received { link, part });
+            if let Some(Completion::Received { part, .. }) = out.last_mut() {
+                part.body.set_window(window, len);
             }
-            return Frame::copy_from_slice(&bytes[at..at + len]);
+            return;
         }
-        let body = &bytes[at..at + len];
-        match self.pool.take(len) {
+        let part = Part { body: self.copy(&bytes[at..at + len]), flags };
+        out.push(Completion::Received { link, part });
+    }
+
+    #[inline(never)]
+    fn copy(&self, body: &[u8]) -> Frame {
+        if body.len() <= INLINE_MAX {
+            return Frame::copy_from_slice(body);
+        }
+        match self.pool.take(body.len()) {
             Some(mut frame) => {
                 frame.copy_from_slice(body);
                 frame.freeze()
@@ -193,9 +213,8 @@ impl Incoming {
                 if end - at < 2 + len {
                     break Ok(Stop::Hungry);
                 }
-                let body = buffers.copy(bytes, at + 2, len);
                 let flags = if first == 0 { Flags::LAST } else { Flags::MORE };
-                out.push(Completion::Received { link, part: Part { body, flags } });
+                buffers.say(out, link, flags, bytes, at + 2, len);
                 grant -= 1;
                 at += 2 + len;
                 continue;
@@ -224,8 +243,7 @@ impl Incoming {
                 at = end;
                 break Ok(Stop::Hungry);
             }
-            let body = buffers.copy(bytes, at + header.len, header.body);
-            out.push(Completion::Received { link, part: Part { body, flags: header.flags } });
+            buffers.say(out, link, header.flags, bytes, at + header.len, header.body);
             grant -= u64::from(!command);
             at += header.len + header.body;
         };

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown};
-use transport_core::{Completion, DownReason, Hello, LinkId, OpenId, Part, SlabKey};
+use transport_core::{Completion, DownReason, Flags, Hello, LinkId, OpenId, Part, RefusedReason, SlabKey};
 
 use crate::incoming::{Buffers, Incoming, Stop};
 use crate::limits::GATHER_MAX;
@@ -123,9 +123,25 @@ impl Link {
         if self.state == State::Up { self.outgoing.room() } else { 0 }
     }
 
+    /// Whether a part with these flags is taken.
     #[inline]
-    pub(crate) fn post(&mut self, io: &mut Io, part: Part) -> Result<(), Part> {
-        self.outgoing.post(&mut io.send_buffers, part)
+    pub(crate) fn takes(&self, flags: Flags) -> Result<(), RefusedReason> {
+        match self.state {
+            State::Up if self.outgoing.takes(flags) => Ok(()),
+            State::Up => Err(RefusedReason::Full),
+            _ => Err(RefusedReason::Closed),
+        }
+    }
+
+    /// Takes a part if its body is inline; see [`Outgoing::push_inline`].
+    #[inline]
+    pub(crate) fn push_inline(&mut self, io: &mut Io, part: &Part) -> bool {
+        self.outgoing.push_inline(&mut io.send_buffers, part)
+    }
+
+    /// Takes a part.
+    pub(crate) fn push(&mut self, io: &mut Io, part: Part) {
+        self.outgoing.push(&mut io.send_buffers, part);
     }
 
     /// Whether the engine has something to hear of what was posted.

@@ -1,7 +1,7 @@
 //! ZMTP's greeting and frame header (ZMTP 3.1, RFC 37): bytes to meaning and back. No I/O, no payload.
 
 use transport_core::limits::FRAME_MAX;
-use transport_core::{Flags, Hello, MechanismName, Violation};
+use transport_core::{Flags, Hello, INLINE_MAX, MechanismName, Violation};
 
 /// The greeting's length (ZMTP 3.1 section "Greeting": signature 10, version 2, mechanism 20, as-server 1, filler 31).
 pub(crate) const GREETING_LEN: usize = 64;
@@ -114,6 +114,20 @@ pub(crate) fn write_header(out: &mut Vec<u8>, flags: Flags, body: usize) {
             out.extend_from_slice(&[kind | LONG, a, b, c, d, e, f, g, h]);
         }
     }
+}
+
+/// Writes the frame of an inline body behind `out`, and returns its length. A window and a header fit one short copy.
+#[inline]
+pub(crate) fn write_short(out: &mut Vec<u8>, flags: Flags, window: &[u8; INLINE_MAX], len: usize) -> usize {
+    let kind = if flags.command() { COMMAND } else { u8::from(flags.more()) };
+    let mut frame = [0; 2 + INLINE_MAX];
+    frame[0] = kind;
+    frame[1] = len as u8;
+    frame[2..].copy_from_slice(window);
+    let end = out.len() + 2 + len;
+    out.extend_from_slice(&frame);
+    out.truncate(end);
+    2 + len
 }
 
 #[cfg(test)]
