@@ -1,0 +1,264 @@
+//! monocoque as a peer, on its tokio backend. Its sockets are async, `!Send` and bound to one thread's runtime, so it
+//! has roles of its own; it has no PUSH/PULL over inproc.
+//!
+//! PUSH and PUB coalesce writes, which its README names for throughput: a message then stays in the sender until
+//! 64 KiB are there or the application flushes. REQ/REP writes at once.
+
+use crate::Result;
+use crate::control::{Control, Report, Role, Task};
+use crate::payload::{self, Feed, HELLO, Tally, Window};
+use crate::peer::HIGH_WATER_MARK;
+use crate::roles_async::{self, Turns};
+use crate::usage::Usage;
+use bytes::Bytes;
+use monocoque::rt::{LocalRuntime, TcpListener, sleep, spawn};
+use monocoque::zmq::{
+    PubSocket, PullFanIn, PullSocket, PushSocket, RepSocket, ReqSocket, SocketOptions, SubSocket,
+};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
+    LocalRuntime::new()?.block_on(async {
+        match task.role {
+            Role::Replier => {
+                let (stream, _) = listen(control).await?.accept().await?;
+                roles_async::replier(RepSocket::from_tcp(stream).await?, control).await
+            }
+            Role::Requester => {
+                roles_async::requester(ReqSocket::connect(&task.url).await?, task, control).await
+            }
+            Role::Puller => {
+                let (stream, _) = listen(control).await?.accept().await?;
+                let mut socket = PullSocket::from_tcp_with_options(stream, options()).await?;
+                control.ready()?;
+                let report = pull(&mut socket, task).await?;
+                control.conclude(&report)
+            }
+            Role::Pusher => {
+                let mut socket = PushSocket::connect_with_options(address(task), options()).await?;
+                control.ready()?;
+                let report = push(&mut socket, task).await?;
+                control.conclude(&report)
+            }
+            Role::CrowdPuller => {
+                let listener = listen(control).await?;
+                let mut socket = PullFanIn::accept_workers(&listener, task.links, options()).await?;
+                control.ready()?;
+                let report = pull_fan_in(&mut socket, task).await?;
+                control.conclude(&report)
+            }
+            Role::CrowdPusher => crowd_pusher(task, control).await,
+            Role::Publisher => publisher(task, control).await,
+            Role::Subscribers => subscribers(task, control).await,
+            Role::Inproc | Role::Busy => Err("monocoque has no such role".into()),
+        }
+    })
+}
+
+fn options() -> SocketOptions {
+    let mark = HIGH_WATER_MARK as usize;
+    SocketOptions::new().with_send_hwm(mark).with_recv_hwm(mark).with_write_coalescing(true)
+}
+
+fn address(task: &Task) -> &str {
+    task.url.trim_start_matches("tcp://")
+}
+
+async fn listen(control: &Control) -> Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    control.say("url", &format!("tcp://{}", listener.local_addr()?))?;
+    Ok(listener)
+}
+
+impl Turns for RepSocket {
+    async fn send(&mut self, body: &[u8]) -> Result<()> {
+        Ok(Self::send(self, vec![Bytes::copy_from_slice(body)]).await?)
+    }
+
+    async fn recv(&mut self, body: &mut Vec<u8>) -> Result<()> {
+        let message = Self::recv(self).await?.ok_or("the other end closed the link")?;
+        body.clear();
+        body.extend_from_slice(&message[0]);
+        Ok(())
+    }
+}
+
+impl Turns for ReqSocket {
+    async fn send(&mut self, body: &[u8]) -> Result<()> {
+        Ok(self.send_one(Bytes::copy_from_slice(body)).await?)
+    }
+
+    async fn recv(&mut self, body: &mut Vec<u8>) -> Result<()> {
+        let message = Self::recv(self).await?.ok_or("the other end closed the link")?;
+        body.clear();
+        body.extend_from_slice(&message[0]);
+        Ok(())
+    }
+}
+
+fn pulled(tally: &Tally, start: Usage) -> Result<Report> {
+    let usage = Usage::now().since(start);
+    Ok(Report { count: tally.count, rate_per_s: tally.verdict()?, usage, ..Report::default() })
+}
+
+async fn pull(socket: &mut PullSocket, task: &Task) -> Result<Report> {
+    let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+    let start = Usage::now();
+    let mut message = Vec::new();
+    loop {
+        if !socket.recv_into(&mut message).await? {
+            return Err("the other end closed the link".into());
+        }
+        loop {
+            if tally.take(&message[0]) {
+                return pulled(&tally, start);
+            }
+            if !socket.try_recv_into(&mut message)? {
+                break;
+            }
+        }
+    }
+}
+
+async fn pull_fan_in(socket: &mut PullFanIn, task: &Task) -> Result<Report> {
+    let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+    let start = Usage::now();
+    loop {
+        for message in socket.recv_batch().await?.ok_or("all links closed")? {
+            if tally.take(&message[0]) {
+                return pulled(&tally, start);
+            }
+        }
+    }
+}
+
+async fn push(socket: &mut PushSocket, task: &Task) -> Result<Report> {
+    let start = Usage::now();
+    let stride = payload::stride(task.bytes);
+    let mut body = vec![0; task.bytes];
+    let large = if payload::is_large(task.bytes) { payload::large_buffers(task.bytes) } else { Vec::new() };
+    let mut count = 0;
+    let began = Instant::now();
+    while began.elapsed() < task.send() {
+        for _ in 0..stride {
+            let frame = if large.is_empty() {
+                payload::write_number(&mut body, count);
+                Bytes::copy_from_slice(&body)
+            } else {
+                Bytes::from_static(large[count as usize % large.len()])
+            };
+            socket.send_one(frame).await?;
+            count += 1;
+        }
+    }
+    socket.send_one(Bytes::from(payload::end(task.bytes, count))).await?;
+    socket.flush().await?;
+    Ok(Report { count, usage: Usage::now().since(start), ..Report::default() })
+}
+
+async fn crowd_pusher(task: &Task, control: &mut Control) -> Result<()> {
+    control.say("made", "")?;
+    control.await_order("go")?;
+    // One socket has one link.
+    let mut crowd = Vec::with_capacity(task.links);
+    for _ in 0..task.links {
+        crowd.push(PushSocket::connect_with_options(address(task), options()).await?);
+    }
+    control.ready()?;
+    let lone = crowd.last_mut().ok_or("no link")?;
+    let report = push(lone, task).await?;
+    control.conclude(&report)
+}
+
+async fn publisher(task: &Task, control: &mut Control) -> Result<()> {
+    let mut socket = PubSocket::bind_with_options("127.0.0.1:0", options()).await?;
+    control.say("url", &format!("tcp://{}", socket.local_addr()?))?;
+    for _ in 0..task.links {
+        socket.accept_subscriber().await?;
+    }
+    control.say("ready", "")?;
+    let mut body = vec![0; task.bytes];
+    payload::write_number(&mut body, HELLO);
+    while !control.has_order(Duration::ZERO) {
+        socket.send(vec![Bytes::copy_from_slice(&body)]).await?;
+        sleep(Duration::from_millis(1)).await;
+    }
+    control.await_order("go")?;
+    let start = Usage::now();
+    let mut count = 0;
+    let began = Instant::now();
+    while began.elapsed() < task.send() {
+        for _ in 0..payload::stride(task.bytes) {
+            payload::write_number(&mut body, count);
+            socket.send_frames(&[Bytes::copy_from_slice(&body)]).await?;
+            count += 1;
+        }
+    }
+    let usage = Usage::now().since(start);
+    let end = Bytes::from(payload::end(task.bytes, count));
+    while !control.has_order(Duration::ZERO) {
+        socket.send(vec![end.clone()]).await?;
+        sleep(Duration::from_millis(2)).await;
+    }
+    control.await_order("stop")?;
+    control.conclude(&Report { count, usage, ..Report::default() })
+}
+
+#[derive(Debug)]
+struct Deliveries {
+    count: u64,
+    greeted: usize,
+    window: Window,
+}
+
+async fn subscribers(task: &Task, control: &mut Control) -> Result<()> {
+    let window = Window::new(task.warm(), task.run());
+    let deliveries = Rc::new(RefCell::new(Deliveries { count: 0, greeted: 0, window }));
+    let mut readers = Vec::new();
+    for _ in 0..task.links {
+        let mut socket = SubSocket::connect_with_options(address(task), options()).await?;
+        socket.subscribe(b"").await?;
+        readers.push(spawn(read_feed(socket, Rc::clone(&deliveries))));
+    }
+    let start = Usage::now();
+    while deliveries.borrow().greeted < task.links {
+        sleep(Duration::from_millis(1)).await;
+    }
+    control.ready()?;
+    for reader in readers {
+        reader.await??;
+    }
+    let deliveries = deliveries.borrow();
+    let usage = Usage::now().since(start);
+    let rate_per_s = deliveries.window.rate_per_s()?;
+    control.conclude(&Report { count: deliveries.count, rate_per_s, usage, ..Report::default() })
+}
+
+/// One SUB socket to its end mark.
+async fn read_feed(mut socket: SubSocket, deliveries: Rc<RefCell<Deliveries>>) -> Result<()> {
+    let mut feed = Feed::default();
+    let mut message = Vec::new();
+    loop {
+        if !socket.recv_into(&mut message).await? {
+            return Err("the publisher closed the link".into());
+        }
+        let mut deliveries = deliveries.borrow_mut();
+        let greeted = feed.greeted;
+        loop {
+            deliveries.count += u64::from(feed.take(&message[0])?);
+            if feed.ended {
+                return Ok(());
+            }
+            if !socket.try_recv_into(&mut message)? {
+                break;
+            }
+        }
+        deliveries.greeted += usize::from(feed.greeted && !greeted);
+        if deliveries.count > 0 {
+            let count = deliveries.count;
+            deliveries.window.look(count);
+        }
+    }
+}

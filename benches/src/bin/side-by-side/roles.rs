@@ -1,0 +1,231 @@
+//! The roles of a blocking peer, written once over [`Peer`]; they know no peer by name and print nothing.
+
+use crate::Result;
+use crate::control::{Control, Report, Role, Task};
+use crate::payload::{self, END, Feed, HELLO, START, Tally, Window};
+use crate::peer::{Kind, Peer};
+use crate::statistics::{Gaps, Latencies};
+use crate::usage::Usage;
+use std::time::{Duration, Instant};
+
+pub(crate) fn run<P: Peer>(task: &Task, control: &mut Control) -> Result<()> {
+    let context = P::context()?;
+    match task.role {
+        Role::Replier => replier(bound::<P>(&context, Kind::Rep, task, control)?, control),
+        Role::Requester => requester(connected::<P>(&context, Kind::Req, task)?, task, control),
+        Role::Puller | Role::CrowdPuller => {
+            let mut socket = bound::<P>(&context, Kind::Pull, task, control)?;
+            control.ready()?;
+            let report = pull(&mut socket, task)?;
+            control.conclude(&report)
+        }
+        Role::Pusher => {
+            let mut socket = connected::<P>(&context, Kind::Push, task)?;
+            control.ready()?;
+            let report = push(&mut socket, task)?;
+            control.conclude(&report)
+        }
+        Role::CrowdPusher => crowd_pusher::<P>(&context, task, control),
+        Role::Publisher => publisher(bound::<P>(&context, Kind::Pub, task, control)?, task, control),
+        Role::Subscribers => subscribers::<P>(&context, task, control),
+        Role::Inproc => inproc::<P>(&context, task, control),
+        Role::Busy => Err("no peer is busy".into()),
+    }
+}
+
+fn bound<P: Peer>(context: &P::Context, kind: Kind, task: &Task, control: &Control) -> Result<P> {
+    let mut socket = P::socket(context, kind, task)?;
+    let url = socket.bind(&task.url)?;
+    control.say("url", &url)?;
+    socket.await_links(task.links)?;
+    Ok(socket)
+}
+
+fn connected<P: Peer>(context: &P::Context, kind: Kind, task: &Task) -> Result<P> {
+    let mut socket = P::socket(context, kind, task)?;
+    socket.connect(&task.url)?;
+    Ok(socket)
+}
+
+fn replier<P: Peer>(mut socket: P, control: &mut Control) -> Result<()> {
+    control.ready()?;
+    let mut body = Vec::new();
+    let mut start = Usage::now();
+    loop {
+        socket.recv(|request| {
+            body.clear();
+            body.extend_from_slice(request);
+        })?;
+        let number = payload::number(&body);
+        if number == START {
+            start = Usage::now();
+        }
+        socket.send(&body)?;
+        if number == END {
+            let report = Report { usage: Usage::now().since(start), ..Report::default() };
+            return control.conclude(&report);
+        }
+    }
+}
+
+fn requester<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Result<()> {
+    control.ready()?;
+    let mut body = vec![0; task.bytes];
+    let mut trip = |number: u64| -> Result<()> {
+        payload::write_number(&mut body, number);
+        socket.send(&body)?;
+        let reply = socket.recv(payload::number)?;
+        if reply == number { Ok(()) } else { Err(format!("asked {number}, answered {reply}").into()) }
+    };
+    let began = Instant::now();
+    while began.elapsed() < task.warm() {
+        trip(0)?;
+    }
+    trip(START)?;
+    let mut latencies = Latencies::new();
+    let mut gaps = Gaps::new(task);
+    let start = Usage::now();
+    let began = Instant::now();
+    let mut sent = began;
+    while sent - began < task.run() {
+        trip(latencies.count())?;
+        let now = Instant::now();
+        latencies.record(now - sent);
+        sent = if gaps.pause() { Instant::now() } else { now };
+    }
+    let usage = Usage::now().since(start);
+    trip(END)?;
+    control.conclude(&latencies.report(usage))
+}
+
+fn pull<P: Peer>(socket: &mut P, task: &Task) -> Result<Report> {
+    let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+    let start = Usage::now();
+    while !socket.recv(|body| tally.take(body))? {}
+    Ok(Report {
+        count: tally.count,
+        rate_per_s: tally.verdict()?,
+        usage: Usage::now().since(start),
+        ..Report::default()
+    })
+}
+
+fn push<P: Peer>(socket: &mut P, task: &Task) -> Result<Report> {
+    let start = Usage::now();
+    let stride = payload::stride(task.bytes);
+    let mut body = vec![0; task.bytes];
+    let large = if payload::is_large(task.bytes) { payload::large_buffers(task.bytes) } else { Vec::new() };
+    let mut count = 0;
+    let began = Instant::now();
+    while began.elapsed() < task.send() {
+        for _ in 0..stride {
+            if large.is_empty() {
+                payload::write_number(&mut body, count);
+                socket.send(&body)?;
+            } else {
+                socket.send_static(large[count as usize % large.len()])?;
+            }
+            count += 1;
+        }
+    }
+    socket.send(&payload::end(task.bytes, count))?;
+    Ok(Report { count, usage: Usage::now().since(start), ..Report::default() })
+}
+
+fn crowd_pusher<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) -> Result<()> {
+    let mut crowd = P::socket(context, Kind::Push, task)?;
+    let mut lone = P::socket(context, Kind::Push, task)?;
+    // The parent notes this process's memory before the links exist.
+    control.say("made", "")?;
+    control.await_order("go")?;
+    for index in 1..task.links {
+        crowd.connect(&task.url)?;
+        if index % 256 == 0 {
+            // A backlog that overflows costs a second of retransmission.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    lone.connect(&task.url)?;
+    control.ready()?;
+    let report = push(&mut lone, task)?;
+    control.conclude(&report)
+}
+
+fn publisher<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Result<()> {
+    let mut body = vec![0; task.bytes];
+    payload::write_number(&mut body, HELLO);
+    control.say("ready", "")?;
+    while !control.has_order(Duration::from_millis(1)) {
+        socket.send(&body)?;
+    }
+    control.await_order("go")?;
+    let start = Usage::now();
+    let mut count = 0;
+    let began = Instant::now();
+    while began.elapsed() < task.send() {
+        for _ in 0..payload::stride(task.bytes) {
+            payload::write_number(&mut body, count);
+            socket.send(&body)?;
+            count += 1;
+        }
+    }
+    let usage = Usage::now().since(start);
+    // A mark may be dropped at the high-water mark like any message: repeat it until all have seen one.
+    let end = payload::end(task.bytes, count);
+    while !control.has_order(Duration::from_millis(2)) {
+        socket.send(&end)?;
+    }
+    control.await_order("stop")?;
+    control.conclude(&Report { count, usage, ..Report::default() })
+}
+
+fn subscribers<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) -> Result<()> {
+    let mut sockets = Vec::new();
+    for _ in 0..task.links {
+        let mut socket = P::socket(context, Kind::Sub, task)?;
+        socket.subscribe_all()?;
+        socket.connect(&task.url)?;
+        sockets.push(socket);
+    }
+    let mut feeds: Vec<Feed> = sockets.iter().map(|_| Feed::default()).collect();
+    let mut window = Window::new(task.warm(), task.run());
+    let (mut count, mut told) = (0, false);
+    let start = Usage::now();
+    while !feeds.iter().all(|feed| feed.ended) {
+        let mut any = false;
+        for (socket, feed) in sockets.iter_mut().zip(&mut feeds) {
+            for _ in 0..64 {
+                let Some(delivery) = socket.try_recv(|body| feed.take(body))? else { break };
+                any = true;
+                count += u64::from(delivery?);
+            }
+        }
+        if count > 0 {
+            window.look(count);
+        }
+        if !told && feeds.iter().all(|feed| feed.greeted) {
+            told = true;
+            control.ready()?;
+        }
+        if !any {
+            P::wait_any(&mut sockets, Duration::from_millis(100))?;
+        }
+    }
+    let usage = Usage::now().since(start);
+    control.conclude(&Report { count, rate_per_s: window.rate_per_s()?, usage, ..Report::default() })
+}
+
+fn inproc<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) -> Result<()> {
+    let mut receiver = P::socket(context, Kind::Pull, task)?;
+    receiver.bind(&task.url)?;
+    let mut sender = connected::<P>(context, Kind::Push, task)?;
+    control.ready()?;
+    let start = Usage::now();
+    let report = std::thread::scope(|scope| {
+        let pushed = scope.spawn(|| push(&mut sender, task));
+        let report = pull(&mut receiver, task);
+        pushed.join().map_err(|_| "the sending thread panicked")??;
+        report
+    })?;
+    control.conclude(&Report { usage: Usage::now().since(start), ..report })
+}
