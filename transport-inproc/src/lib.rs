@@ -12,7 +12,7 @@
 //!
 //! * A frame is moved from lane to lane; the bytes stay where they are.
 //! * A connect to a name that nobody has bound waits, silently and without limit, as in libzmq; so `Failed` never
-//!   comes, and [`Driver::close_open`](transport_core::Driver::close_open) is how to stop waiting.
+//!   comes, and [`Driver::close_open`] is how to stop waiting.
 //! * There is no device, so a part counts as `Sent` when `flush` has moved it, and only what was never flushed is
 //!   `Returned`. To say more, the receiver would have to wake the sender for every batch.
 //! * A driver is woken only when it has armed, outside every lock, and never by itself.

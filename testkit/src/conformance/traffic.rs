@@ -13,7 +13,10 @@ use crate::world::{BUDGET, End, Event, World, body};
 /// Bytes of the parts that fill a pipe: large enough that kernel buffers fill in thousands, not millions.
 const FILLER: usize = 8192;
 
-/// Completions by which one poll may exceed its budget when parts are of [`FILLER`] bytes: one packet's worth.
+/// Bytes of parts of which a few dozen fit into any buffer.
+const SMALL: usize = 1000;
+
+/// Completions by which one poll may exceed its budget when parts are of [`SMALL`] bytes: one packet's worth.
 const PACKET_SLACK: usize = 16;
 
 fn pair_with_grants(world: &mut World) -> (End, End) {
@@ -339,7 +342,7 @@ pub(super) fn budget_is_respected(subject: &dyn Subject) {
             world.hosts[to.host].asleep = true;
             let mut taken = 0;
             while taken < 100 && world.room(from) > 0 {
-                world.post(from, message(taken, 1, FILLER).remove(0)).expect("there is room");
+                world.post(from, message(taken, 1, SMALL).remove(0)).expect("there is room");
                 world.flush(from.host);
                 world.step();
                 taken += 1;

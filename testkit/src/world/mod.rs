@@ -70,6 +70,7 @@ pub struct Host {
     /// Not polled while set: a host that is busy elsewhere.
     pub asleep: bool,
     due: bool,
+    deadline: Option<Instant>,
     futile: u32,
     out: Vec<Completion>,
 }
@@ -152,6 +153,7 @@ impl World {
             links: BTreeMap::new(),
             asleep: false,
             due: true,
+            deadline: None,
             futile: 0,
             out: Vec::new(),
         });

@@ -79,7 +79,7 @@ impl World {
         if host.asleep {
             return 0;
         }
-        host.due |= host.bell.take() || driver.deadline().is_some_and(|deadline| deadline <= now);
+        host.due |= host.bell.take() || host.deadline.is_some_and(|deadline| deadline <= now);
         if !host.due {
             return 0;
         }
@@ -87,17 +87,15 @@ impl World {
         driver.poll(now, &mut out, budget);
         let count = out.len();
         assert!(count <= budget.saturating_add(self.slack), "{count} completions for a budget of {budget}");
-        if count == 0 {
-            // Only a caller that got nothing goes to sleep, and only after arming.
-            host.due = driver.arm() == Armed::Busy;
-            host.futile += 1;
-            assert!(
-                real_time || host.futile < FUTILE_MAX,
-                "host {at} is always busy or its deadline stays in the past, but nothing comes out: {driver:#?}"
-            );
-        } else {
-            host.futile = 0;
-        }
+        // As an engine may: to sleep as soon as the driver says Ready, also when this poll brought something; and with
+        // the deadline as it was then, since nobody asks again before waking up.
+        host.due = driver.arm() == Armed::Busy;
+        host.deadline = driver.deadline();
+        host.futile = if count == 0 { host.futile + 1 } else { 0 };
+        assert!(
+            real_time || host.futile < FUTILE_MAX,
+            "host {at} is always busy or its deadline stays in the past, but nothing comes out: {driver:#?}"
+        );
         for completion in out.drain(..) {
             self.absorb(at, completion);
         }
@@ -108,7 +106,7 @@ impl World {
     /// Sleeps until something may have happened. False if that was only `limit`.
     fn sleep(&mut self, limit: Instant) -> bool {
         let awake = || self.hosts.iter().filter(|host| !host.asleep);
-        let deadline = awake().filter_map(|host| host.driver.as_ref()?.deadline()).min();
+        let deadline = awake().filter(|host| host.driver.is_some()).filter_map(|host| host.deadline).min();
         if !self.real_time {
             let rung = awake().any(|host| host.driver.is_some() && host.bell.rung.load(Ordering::Acquire));
             if rung {
