@@ -228,7 +228,7 @@ impl<T> Writer<T> {
 
     /// Says that the writer waits for room. `false`: there is room by now after all.
     pub(crate) fn sleep(&mut self, hwm: u64) -> bool {
-        self.shared.writer_asleep.store(true, Ordering::Relaxed);
+        self.shared.writer_asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if self.exact_room(hwm) == 0 {
             return true;
@@ -324,7 +324,8 @@ impl<T> Reader<T> {
     #[cold]
     fn fall_asleep(&mut self) -> Read<T> {
         let ended = self.shared.ended.load(Ordering::Acquire);
-        self.shared.reader_asleep.store(true, Ordering::Relaxed);
+        // A swap and not a store, so that it comes after the writer's swap of a flag it saw before.
+        self.shared.reader_asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if self.look() {
             self.shared.reader_asleep.store(false, Ordering::Relaxed);

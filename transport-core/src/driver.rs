@@ -56,36 +56,39 @@ pub trait Wake: fmt::Debug + Send + Sync {
 /// Promises, each tested by the conformance suite:
 /// * Per link: one `Up`, then `Received`/`Sent`/`Writable`/`Gap`, then `Returned`s, then exactly one `Down`. Per open
 ///   that connects: exactly one `Up` or `Failed`. Per open that binds: exactly one `Bound` or `Failed`, then an `Up`
-///   for every peer.
+///   for every peer. An open that receives by multicast has an `Up` per source.
 /// * Parts of one link arrive in the order posted; parts of a message are never separated by those of another.
 /// * An id that is down or closed is harmless everywhere: `post_send` refuses, the rest does nothing.
+/// * Nothing is `Received` after `close_link`. A `Gap` never falls inside a message.
+/// * `open`, `close_*` and `grant` may make work at once: the caller polls after them.
 pub trait Driver: fmt::Debug + Send {
     /// Starts to bind, dial or join. An error here means nothing was started; what comes later is a completion.
     fn open(&mut self, request: Open) -> Result<OpenId, OpenError>;
 
-    /// Stops listening or dialling. Links that are already up stay. No completion follows for this open.
+    /// Stops listening or dialling, and silences links that are not up yet. Links that are already up stay. No
+    /// completion follows for this open.
     fn close_open(&mut self, open: OpenId);
 
     /// Ends a link. `Down` follows, after `Drain` has done its work or its time is up. Calling it again can only
     /// make it sooner.
     fn close_link(&mut self, link: LinkId, how: Close);
 
-    /// How many more parts `post_send` takes at once. 0 for a stale id. Commands have room of their own, see
-    /// `post_send`.
+    /// How many more parts `post_send` takes; it holds until the next poll. 0 for a stale id. Whenever a post has left
+    /// no room, asked or not, `Writable` follows. Commands have room of their own, see `post_send`.
     fn room(&self, link: LinkId) -> usize;
 
     /// Hands a part over. What follows is exactly one of: a `Sent` that covers it, a `Returned` with it, or a `Down`
     /// without either (it was in flight and is lost). A COMMAND part is taken even when `room` is 0, up to
-    /// [`crate::limits::COMMANDS_MAX`] waiting commands, and stands behind what was posted before it; it never
-    /// stands inside a multipart message that the engine is in the middle of posting unless the protocol allows
-    /// that (ZMTP does).
+    /// [`crate::limits::COMMANDS_MAX`] waiting commands, and is delivered without grant once nothing stands before it.
+    /// The engine posts none in the middle of a multipart message.
     fn post_send(&mut self, link: LinkId, part: Part) -> Result<(), Refused>;
 
     /// Makes the device see everything posted so far. Completions that a flush brings about are fetched by the next
     /// `poll`; the caller of `flush` owes that poll only if it wants to know: nothing else waits for it.
     fn flush(&mut self);
 
-    /// Sets how many more parts the link may deliver. Starts at `Limited(0)`. Commands are exempt.
+    /// Sets how many more parts the link may deliver; replaces what was left, does not add. Starts at `Limited(0)`.
+    /// Commands are exempt.
     fn grant(&mut self, link: LinkId, grant: Grant);
 
     /// Does what is due by `now` without blocking, appends at most about `budget` completions to `out` (one wire
@@ -96,8 +99,9 @@ pub trait Driver: fmt::Debug + Send {
     /// When `poll` should be called even if nothing happens.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Says whether the caller may sleep on `wake_fd`. After `Ready`, anything that `poll` would report makes the
-    /// descriptor readable (level-triggered); `Busy` means something is there already.
+    /// Says whether the caller may sleep on `wake_fd` until `deadline`. After `Ready`, anything that `poll` would report
+    /// makes the descriptor readable (level-triggered), or calls `Wake` where there is none; `Busy` means something is
+    /// there already. Call it before every sleep.
     fn arm(&mut self) -> Armed;
 
     /// The descriptor to sleep on, the same for the driver's life. `None`: only `Wake` and deadlines matter.
@@ -385,6 +389,8 @@ pub enum Completion {
         through: u64,
     },
     /// A part of a message of which the device never saw a byte; in posting order, whole messages only, before Down.
+    /// Commands need not come back. A message whose last part was not posted yet may be left out; then the caller
+    /// drops its rest.
     Returned {
         /// Which.
         link: LinkId,

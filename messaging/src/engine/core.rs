@@ -649,7 +649,6 @@ impl Core {
         conduit.ready = true;
         conduit.passes = session.passes_data();
         let socket = conduit.socket.clone();
-        socket.emit(&conduit.url, || EventKind::HandshakeSucceeded);
         if conduit.closing.is_none() {
             let mut state = socket.lock();
             match (conduit.pipe, conduit.fronts.take()) {
@@ -662,6 +661,8 @@ impl Core {
             }
             drop(state);
         }
+        // Only now: whoever hears of it may send to this peer by name.
+        socket.emit(&conduit.url, || EventKind::HandshakeSucceeded);
         if let Some(state) = self.endpoints.find_mut(conduit.endpoint) {
             state.pause = socket.options().reconnect_interval.unwrap_or_default();
         }
@@ -813,6 +814,10 @@ impl Core {
                     Ok(()) => {
                         conduit.posting = more;
                         room -= 1;
+                        if room == 0 {
+                            // Only who hears 0 is told when there is room again.
+                            room = slot.driver.room(link);
+                        }
                     }
                     Err(Refused { part, reason }) => {
                         conduit.held.push_front(part);

@@ -135,7 +135,7 @@ impl Shard {
         epoll::add(&background_epoll, background_event.as_fd(), data, epoll::EventFlags::IN)
             .map_err(refuse)?;
         let quiet = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
-        let seed = context.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(std::process::id());
+        let seed = random_seed();
         let shard = Arc::new_cyclic(|this| Self {
             core: Mutex::new(Core::new(seed)),
             dirty: Mutex::default(),
@@ -171,6 +171,11 @@ impl Shard {
             .map_err(|error| Error::System("no background thread", error.raw_os_error().unwrap_or(0)))?;
         let _ = shard.background_thread.set(thread.thread().clone());
         Ok(shard)
+    }
+
+    /// A number that no other context is likely to have: where a ROUTER starts its routing ids.
+    pub(crate) fn seed(&self) -> u32 {
+        random_seed() as u32
     }
 
     // ---- the lock ----
@@ -231,8 +236,11 @@ impl Shard {
     #[cold]
     pub(crate) fn has_room(&self, conduit: SlabKey) {
         self.mark_dirty(conduit);
-        // An application that drives comes by itself; one that only empties its pipe needs the background to refill.
-        if self.background.load(Ordering::Acquire) == EPOLL {
+        fence(Ordering::SeqCst);
+        // A thread that drives comes by itself; who sleeps must be told, since the driver has told all it had to.
+        if self.leader_parked.load(Ordering::Relaxed) {
+            self.leader_event.set();
+        } else if self.background.load(Ordering::Relaxed) == EPOLL {
             self.background_event.set();
         }
     }
@@ -367,6 +375,10 @@ impl Shard {
         loop {
             if let Some(result) = attempt() {
                 return Ok(result);
+            }
+            // What this thread has just made room for, or queued, may be what it waits for.
+            if waiter.is_some() && self.drive(Instant::now()) {
+                continue;
             }
             if wait.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.pass_on();
@@ -805,6 +817,12 @@ impl Drop for AsyncSpin {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// From the kernel's random numbers, by way of the standard library's hasher keys.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -52,7 +52,7 @@ impl Behaviour for Dealer {
         if self.next.is_some() {
             return self.next.take().ok_or(NotReceived::Again);
         }
-        self.fair.recv(pipes, &mut self.spares).ok_or(NotReceived::Again)
+        self.fair.recv(pipes, &mut self.spares)
     }
 
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -61,7 +61,7 @@ impl Behaviour for Dealer {
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         if self.next.is_none() {
-            self.next = self.fair.recv(pipes, &mut self.spares);
+            self.next = self.fair.recv(pipes, &mut self.spares).ok();
         }
         self.next.is_some()
     }
@@ -110,7 +110,11 @@ mod tests {
         assert_eq!(pipes.sent(1).len(), 1);
         assert!(!dealer.can_send(&mut pipes));
         assert_eq!(recv(&mut dealer, &mut pipes).unwrap(), ["last words"]);
+        pipes.room(1, 1);
+        dealer.writable(pipe(1));
+        assert!(dealer.can_send(&mut pipes));
         (1..=2).for_each(|n| dealer.detached(&mut pipes, pipe(n)));
+        assert!(!dealer.can_send(&mut pipes));
         assert_eq!(recv(&mut dealer, &mut pipes), None);
     }
 }

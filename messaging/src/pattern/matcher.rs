@@ -4,14 +4,16 @@
 //! counts). Both are one trie: a Patricia trie of half bytes, in an arena of 32-bit words, whose branches skip what
 //! their topics have in common and whose leaves hold the whole topic. Cache misses decide the price of a match, so:
 //!
-//! * a branch takes 16 to 80 bytes and a leaf one cache line, so that all branches of a million topics stay in the
-//!   last-level cache and a match pays one miss to memory, for the leaf;
+//! * a branch takes 16 to 80 bytes, so that all but the last one or two on the way stay cached among a million topics,
+//!   and a leaf is one cache line;
 //! * the way down never looks at what branches skip. One comparison, with the deepest topic met, settles every topic
 //!   met on the way, because each of them is a prefix of all topics below it.
 //!
-//! A table hashed by topic length was measured against it: it needs a look-up for every length in use, and a peer
-//! chooses the lengths. Here a match costs at most two steps per byte of the data, whatever peers subscribe to.
+//! Measured against it, and dropped: a table hashed by topic length (3 to 5 times slower, since it needs a look-up for
+//! each length in use, and peers choose the lengths); and buckets of 16 or 32 topics in place of the last branches (no
+//! faster at a million topics, a third slower at a few thousand).
 //!
+//! A match takes at most two steps per byte of the data, whatever peers subscribe to.
 //! Nothing here recurses, and no input panics: topics of any length and content may come from a hostile peer. How many
 //! subscriptions a peer may hold is for the caller to bound; memory grows with the bytes that were subscribed.
 
@@ -21,8 +23,8 @@ use std::collections::hash_map;
 use std::fmt;
 use std::hash::Hash;
 
-/// Topics longer than this are refused (not recorded), since a place in a topic is told in 32 bits, 16 for each byte.
-pub const TOPIC_MAX: usize = (1 << 28) - 1;
+/// Topics longer than this are refused (not recorded), since a branch counts half bytes in 32 bits.
+pub const TOPIC_MAX: usize = (u32::MAX / 2 - 1) as usize;
 
 // ---------------------------------------------------------------------------------------------------------------
 // Leaves
@@ -135,32 +137,19 @@ impl<V: Default> Leaves<V> {
 //
 //     depth | children present: a bit per symbol, and the size class in the top byte | a link per child, by symbol
 //
-// The last branches on each way would be many, small, and each a cache miss. So up to BUCKET topics that are alone
-// below a link make a bucket instead, which is a binary Patricia trie written as two lists (Ferguson's Bit-Tree):
-//
-//     topics, and the size class in the top byte | a leaf's number per topic, sorted | between each two neighbours, the
-//     first bit in which they differ
-//
-// Bits count 16 per byte: bit 0 says that there is a byte (not END), bits 1 to 8 are the byte, and the rest is not
-// used. The first bit in which any two topics of the bucket differ is the least of the bits between them.
-//
-// A link is NONE (only at the root), a leaf's number with the LEAF bit, or a place in the arena in units of four words,
-// with the BUCKET bit if a bucket is there. Word 0 of the arena is the link to the root, so that every link has a place
-// that can be written to.
+// A link is NONE (only at the root), a leaf's number with the top bit set, or a branch's place in the arena in units
+// of four words. Word 0 of the arena is the link to the root, so that every link has a place that can be written to.
 
 const NONE: u32 = u32::MAX;
 const LEAF: u32 = 1 << 31;
-const BUCKETS: u32 = 1 << 30;
 /// The symbol behind the last byte of a topic.
 const END: u32 = 0;
 /// Words of a branch before its links.
 const HEAD: usize = 2;
-/// The most topics in a bucket: at most 32, as their set is kept in a word.
-const BUCKET: usize = 32;
 /// Words that allocation counts in.
 const UNIT: usize = 4;
-/// Block sizes: 1 to 16 units. A branch takes up to 5, a bucket one for two topics.
-const CLASSES: usize = BUCKET / 2;
+/// Branch sizes: 1 to 5 units. 17 links and the head need 19 words.
+const CLASSES: usize = 5;
 const CLASS_SHIFT: u32 = 24;
 const SYMBOLS: u32 = (1 << 17) - 1;
 /// Words of arena that are kept when the last topic goes; a larger arena is given back.
@@ -178,29 +167,6 @@ fn symbol(topic: &[u8], depth: u32) -> u32 {
 #[inline]
 fn half(byte: u8, depth: u32) -> u32 {
     1 + u32::from(if depth.is_multiple_of(2) { byte >> 4 } else { byte & 15 })
-}
-
-/// A bit of `topic`; clear for all bits behind its last byte.
-#[inline]
-fn bit(topic: &[u8], bit: u32) -> bool {
-    let byte = topic.get(bit as usize / 16).map_or(0, |&byte| 0x100 | u32::from(byte));
-    byte << (bit % 16) & 0x100 != 0
-}
-
-/// The depth of the symbol that a bit belongs to.
-const fn depth_of(bit: u32) -> u32 {
-    bit / 16 * 2 + (bit % 16 > 4) as u32
-}
-
-/// The first bit in which two topics differ.
-fn difference(a: &[u8], b: &[u8]) -> Option<u32> {
-    let common = common_prefix(a, b);
-    let within = match (a.get(common), b.get(common)) {
-        (None, None) => return None,
-        (Some(a), Some(b)) => 1 + (a ^ b).leading_zeros(),
-        _ => 0,
-    };
-    Some(common as u32 * 16 + within)
 }
 
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
@@ -227,13 +193,11 @@ struct Branch {
 }
 
 impl Branch {
-    #[inline]
     const fn has(self, symbol: u32) -> bool {
         self.bits >> symbol & 1 != 0
     }
 
     /// The place of the link for `symbol`, or where it belongs if there is none.
-    #[inline]
     const fn place(self, symbol: u32) -> usize {
         self.base + HEAD + (self.bits & ((1 << symbol) - 1)).count_ones() as usize
     }
@@ -247,108 +211,9 @@ impl Branch {
     }
 }
 
-/// A bucket where it lies in the arena.
-#[derive(Clone, Copy)]
-struct Bucket<'a> {
-    links: &'a [u32],
-    /// One less than links.
-    bits: &'a [u32],
-}
-
-impl Bucket<'_> {
-    /// The topic that shares the longest prefix with `topic`, as far as the bits tell.
-    #[inline]
-    fn nearest(self, topic: &[u8]) -> usize {
-        let mut at = 0;
-        // Until a lower bit comes, what stands behind a bit that `topic` does not have is not on its way. Written so
-        // that nothing is jumped over, since no such jump could be predicted.
-        let mut below = u32::MAX;
-        for (i, &position) in self.bits.iter().enumerate() {
-            let set = bit(topic, position);
-            let active = position < below;
-            at = if active & set { i + 1 } else { at };
-            let next = if set { u32::MAX } else { position };
-            below = if active { next } else { below };
-        }
-        at
-    }
-
-    /// The set of topics that are prefixes of the topic at `at`, except itself.
-    #[inline]
-    fn prefixes(self, at: usize) -> u32 {
-        let mut set = 0;
-        let mut lowest = u32::MAX;
-        for (i, &position) in self.bits[..at].iter().enumerate().rev() {
-            // The two differ in this bit; where it is the one that says END, the left one ends.
-            set |= u32::from(position < lowest && position % 16 == 0) << i;
-            lowest = lowest.min(position);
-        }
-        set
-    }
-}
-
-/// A bucket taken out of the arena to be changed.
-#[derive(Clone, Copy)]
-struct Loose {
-    len: usize,
-    links: [u32; BUCKET],
-    bits: [u32; BUCKET],
-}
-
-impl Loose {
-    fn of(links: &[u32], bits: &[u32]) -> Self {
-        let mut loose = Self { len: links.len(), links: [0; BUCKET], bits: [0; BUCKET] };
-        loose.links[..links.len()].copy_from_slice(links);
-        loose.bits[..bits.len()].copy_from_slice(bits);
-        loose
-    }
-
-    fn view(&self) -> Bucket<'_> {
-        Bucket { links: &self.links[..self.len], bits: &self.bits[..self.len - 1] }
-    }
-
-    /// Adds a topic, where there is room, which differs from the one nearest to it in the bit at `position`.
-    fn insert(&mut self, topic: &[u8], position: u32, link: u32) {
-        // It goes to the one or the other side of all topics that differ from the nearest one later than it does.
-        let mut at = self.view().nearest(topic);
-        let bits = &self.bits[..self.len - 1];
-        let (mut link_at, bit_at);
-        if bit(topic, position) {
-            while bits.get(at).is_some_and(|&bit| bit > position) {
-                at += 1;
-            }
-            (link_at, bit_at) = (at + 1, at);
-        } else {
-            while at > 0 && bits[at - 1] > position {
-                at -= 1;
-            }
-            (link_at, bit_at) = (at, at);
-        }
-        link_at = link_at.min(self.len);
-        self.links.copy_within(link_at..self.len, link_at + 1);
-        self.links[link_at] = link;
-        self.bits.copy_within(bit_at..self.len - 1, bit_at + 1);
-        self.bits[bit_at] = position;
-        self.len += 1;
-    }
-
-    fn remove(&mut self, at: usize) {
-        // Its neighbours differ in the lower of the two bits, which is the one that stays.
-        let bits = &self.bits[..self.len - 1];
-        let gone = match (at.checked_sub(1).map(|left| bits[left]), bits.get(at)) {
-            (Some(left), Some(&right)) if left > right => at - 1,
-            (Some(_), None) => at - 1,
-            _ => at,
-        };
-        self.bits.copy_within((gone + 1).min(self.len)..self.len, gone);
-        self.links.copy_within(at + 1..self.len, at);
-        self.len -= 1;
-    }
-}
-
 struct Trie<V> {
     words: Vec<u32>,
-    /// By class, the first free block; its first word holds the next one.
+    /// By class, the first free branch; its first word holds the next one.
     free: [u32; CLASSES],
     leaves: Leaves<V>,
 }
@@ -365,26 +230,16 @@ impl<V: Default> Trie<V> {
         Branch { base, depth: head[0], bits: head[1] }
     }
 
-    #[inline]
-    fn bucket(&self, link: u32) -> Bucket<'_> {
-        let base = (link & !BUCKETS) as usize * UNIT;
-        let head = self.words[base];
-        let room = 2 * ((head >> CLASS_SHIFT) as usize + 1);
-        let len = (head & 0xff) as usize;
-        let (links, bits) = self.words[base + 1..base + 2 * room].split_at(room);
-        Bucket { links: &links[..len], bits: &bits[..len - 1] }
-    }
-
-    /// Calls `candidate` for each leaf whose topic is a prefix of `data` as far as branches and buckets tell, the
-    /// shortest first, until it returns false. Each candidate's topic is a prefix of the next one's: what compares
-    /// the last with `data` knows about all.
+    /// Calls `candidate` for each leaf whose topic is a prefix of `data` as far as the branches tell, the shortest
+    /// first, until it returns false. Each candidate's topic is a prefix of the next one's: what compares the last
+    /// with `data` knows about all.
     #[inline(always)]
     fn walk(&self, data: &[u8], mut candidate: impl FnMut(u32) -> bool) {
         let mut link = self.words[0];
         if link == NONE {
             return;
         }
-        while link & (LEAF | BUCKETS) == 0 {
+        while link & LEAF == 0 {
             let branch = self.branch(link);
             if branch.has(END) && !candidate(self.words[branch.base + HEAD] & !LEAF) {
                 return;
@@ -396,18 +251,6 @@ impl<V: Default> Trie<V> {
             }
             link = self.words[branch.place(symbol)];
         }
-        if link & LEAF == 0 {
-            let bucket = self.bucket(link);
-            let nearest = bucket.nearest(data);
-            let mut set = bucket.prefixes(nearest);
-            while set != 0 {
-                if !candidate(bucket.links[set.trailing_zeros() as usize] & !LEAF) {
-                    return;
-                }
-                set &= set - 1;
-            }
-            link = bucket.links[nearest];
-        }
         candidate(link & !LEAF);
     }
 
@@ -417,7 +260,7 @@ impl<V: Default> Trie<V> {
         if link == NONE {
             return None;
         }
-        while link & (LEAF | BUCKETS) == 0 {
+        while link & LEAF == 0 {
             let branch = self.branch(link);
             let symbol = symbol(topic, branch.depth);
             if !branch.has(symbol) {
@@ -425,17 +268,8 @@ impl<V: Default> Trie<V> {
             }
             link = self.words[branch.place(symbol)];
         }
-        let leaf = self.leaf(link, topic);
+        let leaf = link & !LEAF;
         (self.leaves.at(leaf).topic.bytes() == topic).then_some(leaf)
-    }
-
-    /// The leaf that a link which leads to no branch leads to.
-    fn leaf(&self, link: u32, topic: &[u8]) -> u32 {
-        if link & LEAF != 0 {
-            return link & !LEAF;
-        }
-        let bucket = self.bucket(link);
-        bucket.links[bucket.nearest(topic)] & !LEAF
     }
 
     /// The leaf of exactly this topic; makes it if there is none. The topic is at most [`TOPIC_MAX`] long.
@@ -448,41 +282,26 @@ impl<V: Default> Trie<V> {
         // Some topic that shares the longest prefix with this one. Below the place where this one leaves the trie,
         // all topics share the same prefix with it, so there any link will do.
         let mut link = self.words[0];
-        while link & (LEAF | BUCKETS) == 0 {
+        while link & LEAF == 0 {
             let branch = self.branch(link);
             let symbol = symbol(topic, branch.depth);
             let place = if branch.has(symbol) { branch.place(symbol) } else { branch.base + HEAD };
             link = self.words[place];
         }
-        let near = self.leaf(link, topic);
-        let near_topic = self.leaves.at(near).topic.bytes();
-        let Some(position) = difference(topic, near_topic) else { return near };
-        let split = depth_of(position);
-        let (own, other) = (symbol(topic, split), symbol(near_topic, split));
+        let near = self.leaves.at(link & !LEAF).topic.bytes();
+        let common = common_prefix(topic, near);
+        let mut split = 2 * common as u32;
+        match (topic.get(common), near.get(common)) {
+            (None, None) => return link & !LEAF,
+            (Some(a), Some(b)) if a >> 4 == b >> 4 => split += 1,
+            _ => {}
+        }
+        let (own, other) = (symbol(topic, split), symbol(near, split));
         let leaf = self.leaves.put(topic);
         let mut place = 0;
         loop {
             let link = self.words[place];
-            if link & LEAF != 0 {
-                let mut pair = Loose::of(&[link], &[]);
-                pair.insert(topic, position, leaf | LEAF);
-                self.words[place] = self.put_bucket(&pair);
-                return leaf;
-            }
-            if link & BUCKETS != 0 {
-                let bucket = self.bucket(link);
-                if bucket.links.len() < BUCKET {
-                    let mut bucket = Loose::of(bucket.links, bucket.bits);
-                    bucket.insert(topic, position, leaf | LEAF);
-                    self.replace_bucket(place, &bucket);
-                    return leaf;
-                }
-                let depth = depth_of(bucket.bits.iter().copied().min().unwrap_or(0));
-                if depth <= split {
-                    self.burst(place, depth);
-                    continue;
-                }
-            } else {
+            if link & LEAF == 0 {
                 let branch = self.branch(link);
                 if branch.depth < split {
                     place = branch.place(symbol(topic, branch.depth));
@@ -494,8 +313,12 @@ impl<V: Default> Trie<V> {
                 }
             }
             // What is here agrees in more symbols than it shares with the topic: a branch goes between.
-            let (low, high) = if own < other { (leaf | LEAF, link) } else { (link, leaf | LEAF) };
-            self.words[place] = self.put_branch(split, 1 << own | 1 << other, &[low, high]);
+            let base = self.allocate(0);
+            self.words[base] = split;
+            self.words[base + 1] = 1 << own | 1 << other;
+            self.words[base + HEAD + usize::from(own > other)] = leaf | LEAF;
+            self.words[base + HEAD + usize::from(own < other)] = link;
+            self.words[place] = (base / UNIT) as u32;
             return leaf;
         }
     }
@@ -506,25 +329,20 @@ impl<V: Default> Trie<V> {
         let topic = taken.topic.bytes();
         let mut place = 0;
         let mut above = None;
-        let mut link = self.words[0];
-        while link & (LEAF | BUCKETS) == 0 {
+        loop {
+            let link = self.words[place];
+            if link & LEAF != 0 {
+                debug_assert_eq!(link, leaf | LEAF, "a live leaf is where its topic leads");
+                break;
+            }
             let branch = self.branch(link);
             let symbol = symbol(topic, branch.depth);
             above = Some((place, branch, symbol));
             place = branch.place(symbol);
-            link = self.words[place];
         }
-        debug_assert_eq!(self.leaf(link, topic), leaf, "a live leaf is where its topic leads");
-        if link & LEAF == 0 {
-            let bucket = self.bucket(link);
-            let at = bucket.nearest(topic);
-            let mut bucket = Loose::of(bucket.links, bucket.bits);
-            bucket.remove(at);
-            self.replace_bucket(place, &bucket);
-        } else if let Some((place, branch, symbol)) = above {
-            self.remove_link(place, branch, symbol);
-        } else {
-            self.words[0] = NONE;
+        match above {
+            None => self.words[0] = NONE,
+            Some((place, branch, symbol)) => self.remove_link(place, branch, symbol),
         }
         if self.leaves.live == 0 && (self.words.len() > KEPT_WORDS || self.leaves.chunks.len() > 1) {
             *self = Self::new();
@@ -551,7 +369,7 @@ impl<V: Default> Trie<V> {
         self.words[split] = link;
         self.words[base + 1] = (branch.bits & SYMBOLS) | 1 << symbol | (class as u32) << CLASS_SHIFT;
         self.words[place] = (base / UNIT) as u32;
-        self.release(branch.base, branch.class());
+        self.release(branch);
     }
 
     /// Removes the link for a symbol that the branch has. `place` holds the link to the branch.
@@ -563,7 +381,7 @@ impl<V: Default> Trie<V> {
         if links == 1 {
             // A branch of one is no branch.
             self.words[place] = self.words[branch.base + HEAD];
-            self.release(branch.base, branch.class());
+            self.release(branch);
             return;
         }
         let class = class_for(links);
@@ -573,69 +391,12 @@ impl<V: Default> Trie<V> {
             base = self.allocate(class);
             self.words.copy_within(branch.base..end - 1, base);
             self.words[place] = (base / UNIT) as u32;
-            self.release(branch.base, branch.class());
+            self.release(branch);
         }
         self.words[base + 1] = bits;
     }
 
-    /// A new branch. Returns the link to it.
-    fn put_branch(&mut self, depth: u32, symbols: u32, links: &[u32]) -> u32 {
-        let class = class_for(links.len());
-        let base = self.allocate(class);
-        self.words[base] = depth;
-        self.words[base + 1] = symbols | (class as u32) << CLASS_SHIFT;
-        self.words[base + HEAD..base + HEAD + links.len()].copy_from_slice(links);
-        (base / UNIT) as u32
-    }
-
-    /// A new bucket, unless it holds one topic only. Returns the link to it.
-    fn put_bucket(&mut self, bucket: &Loose) -> u32 {
-        let Bucket { links, bits } = bucket.view();
-        if let [link] = *links {
-            return link;
-        }
-        let class = (links.len() - 1) / 2;
-        let base = self.allocate(class);
-        let bits_base = base + 1 + 2 * (class + 1);
-        self.words[base] = links.len() as u32 | (class as u32) << CLASS_SHIFT;
-        self.words[base + 1..base + 1 + links.len()].copy_from_slice(links);
-        self.words[bits_base..bits_base + bits.len()].copy_from_slice(bits);
-        (base / UNIT) as u32 | BUCKETS
-    }
-
-    /// Puts this bucket instead of the one that `place` links to. Takes the same block again if the size fits, since
-    /// it is the first of the free ones then.
-    fn replace_bucket(&mut self, place: usize, bucket: &Loose) {
-        let base = (self.words[place] & !BUCKETS) as usize * UNIT;
-        self.release(base, (self.words[base] >> CLASS_SHIFT) as usize);
-        self.words[place] = self.put_bucket(bucket);
-    }
-
-    /// Makes a branch of the bucket that `place` links to, whose topics first differ in the symbol at `depth`.
-    fn burst(&mut self, place: usize, depth: u32) {
-        let base = (self.words[place] & !BUCKETS) as usize * UNIT;
-        let bucket = self.bucket(self.words[place]);
-        let bucket = Loose::of(bucket.links, bucket.bits);
-        self.release(base, (self.words[base] >> CLASS_SHIFT) as usize);
-        let Bucket { links, bits } = bucket.view();
-        let mut symbols = 0;
-        let mut groups = [NONE; SYMBOLS.count_ones() as usize];
-        let mut count = 0;
-        let mut start = 0;
-        for end in 1..=links.len() {
-            if bits.get(end - 1).is_some_and(|&bit| depth_of(bit) > depth) {
-                continue;
-            }
-            // From `start` to here all have the same symbol at this depth.
-            symbols |= 1 << symbol(self.leaves.at(links[start] & !LEAF).topic.bytes(), depth);
-            groups[count] = self.put_bucket(&Loose::of(&links[start..end], &bits[start..end - 1]));
-            count += 1;
-            start = end;
-        }
-        self.words[place] = self.put_branch(depth, symbols, &groups[..count]);
-    }
-
-    /// The first word of a free block of this class, with anything in it.
+    /// The first word of a free branch of this class, with anything in it.
     fn allocate(&mut self, class: usize) -> usize {
         let link = self.free[class];
         if link == NONE {
@@ -648,9 +409,9 @@ impl<V: Default> Trie<V> {
         base
     }
 
-    fn release(&mut self, base: usize, class: usize) {
-        self.words[base] = self.free[class];
-        self.free[class] = (base / UNIT) as u32;
+    fn release(&mut self, branch: Branch) {
+        self.words[branch.base] = self.free[branch.class()];
+        self.free[branch.class()] = (branch.base / UNIT) as u32;
     }
 }
 
@@ -724,6 +485,9 @@ impl Subscribers {
         }
     }
 }
+
+/// How many matching topics a match keeps; with more, it goes the way twice.
+const MET: usize = 8;
 
 /// Gives memory back after a list lost most of its entries, seldom enough to cost nothing per entry.
 fn shrink<T>(list: &mut Vec<T>) {
@@ -837,9 +601,13 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     /// only, there is no branch and no comparison, only the list.
     #[inline]
     pub fn for_each_match(&self, data: &[u8], found: &mut impl FnMut(K)) {
+        let mut met = [0; MET];
         let mut candidates = 0;
         let mut deepest = 0;
         self.trie.walk(data, |leaf| {
+            if let Some(place) = met.get_mut(candidates) {
+                *place = leaf;
+            }
             candidates += 1;
             deepest = leaf;
             true
@@ -856,11 +624,10 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
             }
             return;
         }
-        // The way is in the cache now. Going twice is cheaper than to keep what may be thousands of candidates.
         let common = if whole { topic.len() } else { common_prefix(topic, data) };
         let epoch = self.epoch.get() + 1;
         self.epoch.set(epoch);
-        self.trie.walk(data, |leaf| {
+        let mut report = |leaf| {
             let leaf = self.trie.leaves.at(leaf);
             if leaf.topic.bytes().len() > common {
                 return false;
@@ -871,7 +638,14 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
                 }
             }
             true
-        });
+        };
+        match met.get(..candidates) {
+            Some(met) => {
+                let _ = met.iter().all(|&leaf| report(leaf));
+            }
+            // The way is in the cache now, and keeping what may be thousands of candidates would need memory.
+            None => self.trie.walk(data, report),
+        }
     }
 
     /// Whether nobody is subscribed to anything.
@@ -1111,25 +885,13 @@ mod tests {
                 assert_eq!(trie.find(topic), Some(link & !LEAF));
                 continue;
             }
-            if link & BUCKETS != 0 {
-                let bucket = trie.bucket(link);
-                let topics: Vec<_> =
-                    bucket.links.iter().map(|link| trie.leaves.at(link & !LEAF).topic.bytes()).collect();
-                assert!(topics.len() >= 2 && topics.is_sorted());
-                for (pair, &position) in topics.windows(2).zip(bucket.bits) {
-                    assert_eq!(difference(pair[0], pair[1]), Some(position));
-                }
-                used += topics.len().div_ceil(2) * UNIT;
-                waiting.extend(bucket.links);
-                continue;
-            }
             let branch = trie.branch(link);
             assert!(branch.links() >= 2 && branch.links() <= room(branch.class()));
             assert!(branch.depth.is_multiple_of(2) || !branch.has(END));
             used += (branch.class() + 1) * UNIT;
             let links = branch.base + HEAD..branch.base + HEAD + branch.links();
             for &link in &trie.words[links] {
-                assert!(link & (LEAF | BUCKETS) != 0 || trie.branch(link).depth > branch.depth);
+                assert!(link & LEAF != 0 || trie.branch(link).depth > branch.depth);
                 waiting.push(link);
             }
         }

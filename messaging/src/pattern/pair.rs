@@ -1,5 +1,7 @@
 //! PAIR: exactly one peer. Not a queue over several.
 
+use transport_core::{Flags, Part};
+
 use super::queueing::{Spares, read_message, write_message};
 use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
 use crate::message::Message;
@@ -21,11 +23,15 @@ impl Pair {
         self.pipe.filter(|&pipe| !self.closed && pipes.can_write(pipe))
     }
 
-    #[inline]
-    fn fetch<P: Pipes>(&mut self, pipes: &mut P) -> Option<Message> {
-        let pipe = self.pipe?;
-        let first = pipes.read(pipe)?;
-        read_message(pipes, pipe, first, &mut self.spares)
+    #[inline(always)]
+    fn fetch<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
+        let Some(pipe) = self.pipe else { return Err(NotReceived::Again) };
+        // One part goes straight to its place; see FairQueue::recv.
+        match pipes.read(pipe) {
+            Some(Part { body, flags: Flags::LAST }) => Ok(Message::from_first_and_rest(body, Vec::new())),
+            Some(first) => read_message(pipes, pipe, first, &mut self.spares).ok_or(NotReceived::Again),
+            None => Err(NotReceived::Again),
+        }
     }
 }
 
@@ -67,7 +73,7 @@ impl Behaviour for Pair {
         if self.next.is_some() {
             return self.next.take().ok_or(NotReceived::Again);
         }
-        self.fetch(pipes).ok_or(NotReceived::Again)
+        self.fetch(pipes)
     }
 
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -76,7 +82,7 @@ impl Behaviour for Pair {
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         if self.next.is_none() {
-            self.next = self.fetch(pipes);
+            self.next = self.fetch(pipes).ok();
         }
         self.next.is_some()
     }
@@ -86,7 +92,6 @@ impl Behaviour for Pair {
 mod tests {
     use super::super::testing::{TestPipes, message, peer, pipe, recv, send};
     use super::*;
-    use transport_core::Part;
 
     #[test]
     fn both_ways() {

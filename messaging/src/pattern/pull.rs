@@ -40,7 +40,7 @@ impl Behaviour for Pull {
         if self.next.is_some() {
             return self.next.take().ok_or(NotReceived::Again);
         }
-        self.fair.recv(pipes, &mut self.spares).ok_or(NotReceived::Again)
+        self.fair.recv(pipes, &mut self.spares)
     }
 
     fn can_send<P: Pipes>(&mut self, _: &mut P) -> bool {
@@ -49,7 +49,7 @@ impl Behaviour for Pull {
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         if self.next.is_none() {
-            self.next = self.fair.recv(pipes, &mut self.spares);
+            self.next = self.fair.recv(pipes, &mut self.spares).ok();
         }
         self.next.is_some()
     }

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use transport_core::{Flags, Frame, Part};
 
-use super::{PipeId, Pipes};
+use super::{NotReceived, PipeId, Pipes};
 use crate::message::Message;
 
 /// Lists of parts that a socket keeps for its next multipart messages.
@@ -161,6 +161,22 @@ impl FairQueue {
         self.0.activate(pipe);
     }
 
+    /// The pipe whose turn it is; then say `took` or `found_empty`.
+    #[inline]
+    pub(super) fn current(&self) -> Option<PipeId> {
+        self.0.current()
+    }
+
+    #[inline]
+    pub(super) fn took(&mut self) {
+        self.0.advance();
+    }
+
+    #[inline]
+    pub(super) fn found_empty(&mut self) {
+        self.0.pause_current();
+    }
+
     /// The first part of the next message. The caller reads or drops the rest from the same pipe at once; the turn
     /// has passed on already.
     #[inline(always)]
@@ -176,15 +192,30 @@ impl FairQueue {
     }
 
     /// The next whole message.
-    // Inlined, as is all that a message of one part goes through: each call in between would copy it once more.
     #[inline(always)]
-    pub(super) fn recv<P: Pipes>(&mut self, pipes: &mut P, spares: &mut Spares) -> Option<Message> {
-        loop {
-            let (pipe, first) = self.first(pipes)?;
-            if let Some(message) = read_message(pipes, pipe, first, spares) {
-                return Some(message);
+    pub(super) fn recv<P: Pipes>(
+        &mut self,
+        pipes: &mut P,
+        spares: &mut Spares,
+    ) -> Result<Message, NotReceived> {
+        // A message of one part goes from its pipe to its place in one step: each call or name in between would copy
+        // it once more, and a copy of what was just written waits for the stores to arrive.
+        while let Some(pipe) = self.0.current() {
+            match pipes.read(pipe) {
+                Some(Part { body, flags: Flags::LAST }) => {
+                    self.0.advance();
+                    return Ok(Message::from_first_and_rest(body, Vec::new()));
+                }
+                Some(first) => {
+                    self.0.advance();
+                    if let Some(message) = read_message(pipes, pipe, first, spares) {
+                        return Ok(message);
+                    }
+                }
+                None => self.0.pause_current(),
             }
         }
+        Err(NotReceived::Again)
     }
 }
 
@@ -248,7 +279,7 @@ impl Spares {
 }
 
 /// The message that begins with `first`. `None` if the pipe ended in the middle: the fragment is dropped.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn read_message<P: Pipes>(
     pipes: &mut P,
     pipe: PipeId,
@@ -320,7 +351,7 @@ mod tests {
     use super::*;
 
     fn recv(fair: &mut FairQueue, pipes: &mut TestPipes) -> Option<String> {
-        let message = fair.recv(pipes, &mut Spares::default())?;
+        let message = fair.recv(pipes, &mut Spares::default()).ok()?;
         Some(String::from_utf8(message.body().to_vec()).unwrap())
     }
 
@@ -388,7 +419,7 @@ mod tests {
         pipes.arrive_part(1, Part::more("half"));
         pipes.arrive(2, &["whole"]);
         assert_eq!(fair.recv(&mut pipes, &mut spares).unwrap(), message(&["whole"]));
-        assert!(fair.recv(&mut pipes, &mut spares).is_none());
+        assert!(fair.recv(&mut pipes, &mut spares).is_err());
         pipes.arrive(1, &["later", "on"]);
         fair.readable(pipe(1));
         assert_eq!(fair.recv(&mut pipes, &mut spares).unwrap(), message(&["later", "on"]));

@@ -79,9 +79,7 @@ impl Behaviour for Request {
         };
         // What is there before the request was sent cannot be its reply: a second peer may have answered an earlier
         // request late.
-        while let Some((pipe, part)) = self.fair.first(pipes) {
-            drop_rest(pipes, pipe, &part);
-        }
+        while self.fair.first(pipes).is_some() {}
         pipes.write(pipe, Part::more(Frame::EMPTY));
         write_message(pipes, pipe, message, &mut self.spares);
         self.balancer.sent();

@@ -345,7 +345,10 @@ mod tests {
         router.writable(pipe(1));
         assert!(router.can_send(&mut pipes));
         send(&mut router, &mut pipes, &["a", "x"]);
+        pipes.room(1, 1);
+        router.writable(pipe(1));
         router.write_closed(&mut pipes, pipe(1));
+        assert!(!router.can_send(&mut pipes), "a closed pipe's room is nobody's");
         assert_eq!(refused(&mut router, &mut pipes, &["a", "x"]), NotSentReason::Unroutable);
     }
 
