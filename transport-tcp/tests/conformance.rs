@@ -30,4 +30,28 @@ impl Subject for Tcp {
     }
 }
 
+/// The same, for the middleware that makes up refusals.
+struct Refusing;
+
+impl Subject for Refusing {
+    fn transport(&self) -> Arc<dyn Transport> {
+        Tcp.transport()
+    }
+    fn fresh(&self) -> Endpoint {
+        Tcp.fresh()
+    }
+    fn nobody(&self) -> Option<Endpoint> {
+        Tcp.nobody()
+    }
+    fn real_time(&self) -> bool {
+        true
+    }
+    fn exempt(&self) -> Vec<(&'static str, &'static str)> {
+        let why = "real time polls many times after a Writable, and a refusal may be made up meanwhile";
+        vec![("writable_follows_a_room_of_zero", why)]
+    }
+}
+
 testkit::conformance!(tcp, Tcp, skipped = 1);
+testkit::conformance_ciphered!(tcp_ciphered, Tcp, skipped = 2);
+testkit::conformance_faulty!(tcp_faulty, Refusing, seed = 6, skipped = 3);

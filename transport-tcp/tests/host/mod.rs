@@ -14,22 +14,22 @@ use transport_core::{
 };
 
 #[derive(Debug)]
-struct NoWake;
+pub(crate) struct NoWake;
 impl Wake for NoWake {
     fn wake(&self) {}
 }
 
 /// A driver and what it said that nobody asked for yet.
-pub struct Host {
-    pub driver: Box<dyn Driver>,
-    pub pool: FramePool,
-    pub now: Instant,
-    pub budget: usize,
-    pub limits: LinkLimits,
+pub(crate) struct Host {
+    pub(crate) driver: Box<dyn Driver>,
+    pub(crate) pool: FramePool,
+    pub(crate) now: Instant,
+    pub(crate) budget: usize,
+    pub(crate) limits: LinkLimits,
     said: Vec<Completion>,
 }
 
-pub fn open(url: &str, role: Role) -> Open {
+pub(crate) fn open(url: &str, role: Role) -> Open {
     Open {
         endpoint: Endpoint::parse(url).unwrap(),
         role,
@@ -41,12 +41,12 @@ pub fn open(url: &str, role: Role) -> Open {
     }
 }
 
-pub fn loopback(listener: &TcpListener) -> String {
+pub(crate) fn loopback(listener: &TcpListener) -> String {
     format!("tcp://{}", listener.local_addr().unwrap())
 }
 
 /// ZMTP 3.1 section "Greeting", NULL, as a client.
-pub fn greeting() -> [u8; 64] {
+pub(crate) fn greeting() -> [u8; 64] {
     let mut bytes = [0; 64];
     bytes[0] = 0xFF;
     bytes[9] = 0x7F;
@@ -57,7 +57,7 @@ pub fn greeting() -> [u8; 64] {
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pool = FramePool::new(256 << 20);
         let env = DriverEnv { receive_pool: pool.clone(), wake: Arc::new(NoWake), context: 1 };
         let driver = fabriq_transport_tcp::TcpTransport::new().driver(env).unwrap();
@@ -66,7 +66,7 @@ impl Host {
     }
 
     /// Binds a port of the loopback.
-    pub fn listen(&mut self) -> SocketAddr {
+    pub(crate) fn listen(&mut self) -> SocketAddr {
         let mut request = open("tcp://127.0.0.1:*", Role::Bind);
         request.limits = self.limits;
         self.driver.open(request).unwrap();
@@ -77,14 +77,14 @@ impl Host {
     }
 
     /// One poll. What it says is returned and forgotten.
-    pub fn poll(&mut self) -> Vec<Completion> {
+    pub(crate) fn poll(&mut self) -> Vec<Completion> {
         let mut out = std::mem::take(&mut self.said);
         self.driver.poll(self.now, &mut out, self.budget);
         out
     }
 
     /// Polls and waits until nothing more happens by itself.
-    pub fn idle(&mut self) {
+    pub(crate) fn idle(&mut self) {
         loop {
             let before = self.said.len();
             self.driver.poll(self.now, &mut self.said, self.budget);
@@ -101,7 +101,7 @@ impl Host {
     }
 
     /// Waits for a completion, in the order in which they come; what comes before it is forgotten.
-    pub fn until(&mut self, what: &str, mut wanted: impl FnMut(&Completion) -> bool) -> Completion {
+    pub(crate) fn until(&mut self, what: &str, mut wanted: impl FnMut(&Completion) -> bool) -> Completion {
         let mut patience = 100;
         loop {
             let mut said = std::mem::take(&mut self.said).into_iter();
@@ -119,7 +119,7 @@ impl Host {
     }
 
     /// Like `until`, while another driver runs too.
-    pub fn until_with(
+    pub(crate) fn until_with(
         &mut self,
         other: &mut Self,
         what: &str,
@@ -134,14 +134,14 @@ impl Host {
         self.until(what, wanted)
     }
 
-    pub fn up(&mut self) -> LinkId {
+    pub(crate) fn up(&mut self) -> LinkId {
         match self.until("Up", |c| matches!(c, Completion::Up { .. })) {
             Completion::Up { link, .. } => link,
             _ => unreachable!(),
         }
     }
 
-    pub fn part(&mut self, link: LinkId) -> Part {
+    pub(crate) fn part(&mut self, link: LinkId) -> Part {
         let received = self.until("Received", |c| match c {
             Completion::Received { link: of, .. } => *of == link,
             Completion::Down { link: of, reason } => {
@@ -157,7 +157,7 @@ impl Host {
     }
 
     /// Waits for the end; no part may come before it.
-    pub fn down(&mut self, link: LinkId) -> DownReason {
+    pub(crate) fn down(&mut self, link: LinkId) -> DownReason {
         let down = self.until("Down", |c| {
             assert!(!matches!(c, Completion::Received { link: of, .. } if *of == link), "a part: {c:?}");
             matches!(c, Completion::Down { link: of, .. } if *of == link)
@@ -169,7 +169,7 @@ impl Host {
     }
 
     /// Memory of this process, in KiB.
-    pub fn resident_kib(&self) -> usize {
+    pub(crate) fn resident_kib(&self) -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -177,10 +177,10 @@ impl Host {
 }
 
 /// A seeded generator (xorshift64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
