@@ -8,6 +8,9 @@ pub(crate) const TURN_BUDGET: usize = 512;
 /// Turns that the background thread takes in a row before it looks at its own state again.
 pub(crate) const BACKGROUND_TURNS: usize = 64;
 
+/// Turns that a sender takes in a row to get a long message out before it leaves that to others.
+pub(crate) const FEEDING_TURNS: usize = 8;
+
 /// Parts granted to a link in the middle of a multipart message whose pipe is full, so that the message can end.
 pub(crate) const GRANT_TO_FINISH: u64 = 64;
 

@@ -123,7 +123,7 @@ mod tests {
         message.push_back("d");
         assert_eq!(message.len(), 4);
         assert_eq!(message.body(), "d");
-        assert_eq!(message.parts().rev().next().unwrap(), "d");
+        assert_eq!(message.parts().next_back().unwrap(), "d");
         assert_eq!(message.pop_front().unwrap(), "a");
         let parts: Vec<_> = message.into_parts().collect();
         assert_eq!(parts, [Frame::from("b"), "c".into(), "d".into()]);

@@ -48,6 +48,8 @@ pub(crate) struct DriverSlot {
     opens: Vec<Option<(OpenId, SlabKey)>>,
     users: usize,
     needs_flush: bool,
+    /// One of its links had no room left; see [`Core::is_starved`].
+    starved: bool,
     /// Set by the driver's `Wake`.
     woken: Arc<AtomicBool>,
 }
@@ -131,6 +133,17 @@ impl std::fmt::Debug for Conduit {
     }
 }
 
+/// What a socket wants bound or connected.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    pub(crate) driver: usize,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) role: Role,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) config: Arc<SessionConfig>,
+    pub(crate) now: Instant,
+}
+
 /// What a `bind` has come to.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -172,6 +185,7 @@ impl Core {
             opens: Vec::new(),
             users: 0,
             needs_flush: false,
+            starved: false,
             woken,
         });
         self.drivers.len() - 1
@@ -183,13 +197,9 @@ impl Core {
     pub(crate) fn open(
         &mut self,
         socket: &Arc<SocketShared>,
-        driver: usize,
-        endpoint: Endpoint,
-        role: Role,
-        capabilities: Capabilities,
-        config: Arc<SessionConfig>,
-        now: Instant,
+        request: OpenRequest,
     ) -> Result<SlabKey, OpenError> {
+        let OpenRequest { driver, endpoint, role, capabilities, config, now } = request;
         let pause = socket.options().reconnect_interval.unwrap_or_default();
         let key = self.endpoints.insert(EndpointState {
             socket: socket.clone(),
@@ -458,6 +468,17 @@ impl Core {
         self.flush();
         self.poll_drivers(now, false);
         self.flush();
+    }
+
+    /// Whether a link that had no room got some by a flush: it says so in the next poll, and whoever flushed without
+    /// polling has to see to that one, or the rest of the pipe stays where it is.
+    pub(crate) fn is_starved(&mut self) -> bool {
+        let mut starved = false;
+        for slot in &mut self.drivers {
+            slot.starved = slot.starved && slot.driver.arm() == Armed::Busy;
+            starved |= slot.starved;
+        }
+        starved
     }
 
     fn flush(&mut self) {
@@ -752,6 +773,16 @@ impl Core {
     }
 
     fn regrant(&mut self, key: SlabKey) {
+        self.renew_grant(key);
+        if let Some(conduit) = self.conduits.find_mut(key)
+            && let Some(session) = &mut conduit.session
+        {
+            // A peer that we do not read seems silent; that must not count as its death.
+            session.set_deaf(conduit.ready && conduit.granted == 0 && !conduit.unlimited);
+        }
+    }
+
+    fn renew_grant(&mut self, key: SlabKey) {
         let Some(conduit) = self.conduits.find_mut(key) else { return };
         let Some((driver, link)) = conduit.link else { return };
         if !conduit.ready {
@@ -829,6 +860,7 @@ impl Core {
                     }
                 }
             }
+            slot.starved |= room == 0;
             if freed && let Some(pipe) = conduit.pipe {
                 conduit.socket.activate(Activation::Writable(pipe));
             }

@@ -7,7 +7,7 @@ mod progress;
 mod spin;
 mod wait;
 
-pub(crate) use self::core::Outcome;
+pub(crate) use self::core::{OpenRequest, Outcome};
 pub(crate) use pacing::{Pace, Pacing};
 pub(crate) use progress::{AsyncSpin, Shard, Target, Wait};
 pub(crate) use wait::Waiters;

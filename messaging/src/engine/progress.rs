@@ -33,7 +33,7 @@ use super::spin::Spin;
 use super::wait::{Event, Waiter, Waiters};
 use crate::error::Error;
 use crate::limits::{
-    BACKGROUND_TURNS, CORE_LOST, DEEP, GUARD_IDLE_TICKS, GUARD_TICK, SPIN, TICK, TICKS_TO_DEEP,
+    BACKGROUND_TURNS, CORE_LOST, DEEP, FEEDING_TURNS, GUARD_IDLE_TICKS, GUARD_TICK, SPIN, TICK, TICKS_TO_DEEP,
 };
 
 const EPOLL: u32 = 0;
@@ -222,7 +222,19 @@ impl Shard {
             let now = Instant::now();
             self.attend_dirty(&mut core, now);
             core.flush_out(now);
+            self.feed(&mut core);
         }
+    }
+
+    /// Takes the turns that make room for what a flush has left, or has somebody else take them when it goes on.
+    fn feed(&self, core: &mut Core) {
+        for _ in 0..FEEDING_TURNS {
+            if !core.is_starved() {
+                return;
+            }
+            self.turn(core, Instant::now());
+        }
+        self.kick();
     }
 
     /// Says that a conduit has something to send. The caller sees to it that somebody takes a turn.
@@ -327,6 +339,7 @@ impl Shard {
         let now = Instant::now();
         self.attend_dirty(&mut core, now);
         core.flush_out(now);
+        self.feed(&mut core);
         self.unlock(core);
     }
 

@@ -23,7 +23,7 @@ use crate::socket_type::SocketType;
 
 /// Names one pipe of one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PipeId(pub(crate) u64);
+pub(crate) struct PipeId(pub(crate) u64);
 
 /// The pipes of one socket as a pattern sees them. Calls with an unknown id do nothing.
 pub(crate) trait Pipes {
@@ -161,14 +161,9 @@ pub(crate) enum Pattern {
 }
 
 impl Pattern {
-    /// The behaviour of this type; `None` for the types that exist only as peers so far.
-    pub(crate) fn new(kind: SocketType) -> Option<Self> {
-        Self::with_seed(kind, 0)
-    }
-
-    /// Like `new`; the routing ids that a ROUTER generates count from `seed`. A random one keeps the ids of an earlier
-    /// run from meaning somebody else.
-    pub(crate) fn with_seed(kind: SocketType, seed: u32) -> Option<Self> {
+    /// The behaviour of this type; `None` for the types that exist only as peers so far. The routing ids that a ROUTER
+    /// generates count from `seed`: a random one keeps the ids of an earlier run from meaning somebody else.
+    pub(crate) fn new(kind: SocketType, seed: u32) -> Option<Self> {
         Some(match kind {
             SocketType::Pair => Self::Pair(Default::default()),
             SocketType::Push => Self::Push(Default::default()),
@@ -276,7 +271,7 @@ mod tests {
     #[test]
     fn every_type_that_sockets_can_have() {
         for kind in SocketType::ALL {
-            let pattern = Pattern::new(kind);
+            let pattern = Pattern::new(kind, 0);
             assert_eq!(pattern.is_none(), matches!(kind, SocketType::Xpub | SocketType::Xsub));
             if let Some(pattern) = pattern {
                 // Through the macro: each variant is the behaviour that its name says.
@@ -288,7 +283,7 @@ mod tests {
     #[test]
     fn only_sub_subscribes_and_only_pub_is_subscribed_to() {
         for kind in SocketType::ALL {
-            let Some(mut pattern) = Pattern::new(kind) else { continue };
+            let Some(mut pattern) = Pattern::new(kind, 0) else { continue };
             let mut pipes = TestPipes::strict();
             assert_eq!(pattern.subscribe(&mut pipes, b"a"), kind == SocketType::Sub);
             assert_eq!(pattern.unsubscribe(&mut pipes, b"a"), kind == SocketType::Sub);
@@ -306,7 +301,7 @@ mod tests {
         const PARTS: [&str; 4] = ["", "a", "\0", "b"];
         for (kind, seed) in SocketType::ALL.into_iter().flat_map(|kind| (0..20).map(move |seed| (kind, seed)))
         {
-            let Some(mut pattern) = Pattern::new(kind) else { continue };
+            let Some(mut pattern) = Pattern::new(kind, 0) else { continue };
             let mut random = Random::new(seed);
             let mut pipes = TestPipes::strict();
             for _ in 0..2_000 {

@@ -217,6 +217,7 @@ impl Session {
 
     /// The reason in the ERROR that the peer ended the session with; a log's business, except that libzmq sends ZAP's
     /// status code. At most 255 bytes of any kind.
+    #[cfg(test)]
     pub(crate) fn refusal(&self) -> Option<&[u8]> {
         self.refusal.as_deref()
     }

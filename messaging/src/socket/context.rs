@@ -124,7 +124,7 @@ impl Context {
         if self.shared.is_foreign() {
             return Err(Error::Forked);
         }
-        let pattern = Pattern::new(kind)
+        let pattern = Pattern::new(kind, self.shared.shard.seed())
             .ok_or(Error::Invalid("this socket type is supported as a peer only so far"))?;
         let shared = SocketShared::new(kind, pattern, self.shared.shard.clone());
         let mut sockets = self.shared.lock_sockets();

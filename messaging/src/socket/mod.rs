@@ -17,7 +17,7 @@ use transport_core::{Deferral, Endpoint, FrameMut, OpenError, Role};
 pub use future::{Receive, Send};
 pub use poll::{Interest, PollItem, poll, poll_with_fds};
 
-use crate::engine::{Outcome, Pace, Target, Wait, Waiters};
+use crate::engine::{OpenRequest, Outcome, Pace, Target, Wait, Waiters};
 use crate::error::{Error, SendError};
 use crate::message::Message;
 use crate::pattern::{Behaviour, NotReceived, NotSent, NotSentReason, PatternOptions};
@@ -30,10 +30,6 @@ use shared::{CLOSED, OPEN, SocketShared};
 
 /// A socket. Thread-safe: any thread may call anything at any time; messages never interleave. Dropping it closes it,
 /// and what is queued still goes out within the linger time.
-///
-/// ```
-/// # fn main() -> Result<(), fabriq_messaging::Error> { Ok(()) }
-/// ```
 pub struct Socket {
     shared: Arc<SocketShared>,
     context: Arc<ContextShared>,
@@ -140,7 +136,10 @@ impl Socket {
             handshake_timeout: options.handshake_timeout,
         });
         Ok(shard.with_core(|core| {
-            core.open(&self.shared, driver, endpoint, role, capabilities, config, Instant::now())
+            core.open(
+                &self.shared,
+                OpenRequest { driver, endpoint, role, capabilities, config, now: Instant::now() },
+            )
         })?)
     }
 
