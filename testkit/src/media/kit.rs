@@ -56,6 +56,22 @@ impl Chance {
     }
 }
 
+/// Runs `test` for each seed, and names the seed in the output of the one that panics.
+pub fn each_seed(seeds: std::ops::Range<u64>, mut test: impl FnMut(u64)) {
+    struct Named(u64);
+    impl Drop for Named {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("failed with seed {}", self.0);
+            }
+        }
+    }
+    for seed in seeds {
+        let _named = Named(seed);
+        test(seed);
+    }
+}
+
 /// One world behind one lock, for every driver made from a medium.
 pub(super) struct Shared<W>(Arc<Mutex<W>>);
 

@@ -13,6 +13,6 @@ pub mod stream;
 mod kit;
 
 pub use fabric::{Fabric, FabricCount, Faults};
-pub use kit::Chance;
+pub use kit::{Chance, each_seed};
 pub use multicast::{Conditions, Multicast};
 pub use stream::{Raw, Stream};

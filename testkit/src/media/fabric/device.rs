@@ -530,8 +530,12 @@ impl Net {
         let (device, peer) = (qp.device, qp.peer.take());
         let (sends, receives) = (std::mem::take(&mut qp.send_queue), std::mem::take(&mut qp.receive_queue));
         for request in sends {
-            let status =
-                culprit.filter(|(number, _)| *number == request.number).map_or(Status::Flushed, |it| it.1);
+            // What arrived before the culprit was acknowledged; what came behind it may have arrived or not.
+            let status = match culprit {
+                Some((number, status)) if number == request.number => status,
+                Some((number, _)) if request.number < number && request.arrived => Status::Success,
+                _ => Status::Flushed,
+            };
             self.complete(device, Completed { qp: key, status, work: request.op.into_work() });
         }
         for buffer in receives {

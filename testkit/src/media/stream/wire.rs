@@ -262,6 +262,9 @@ impl World {
         let connection = self.connections.insert([end(host, own_port), end(None, port)]);
         let dialler = EndKey { connection, side: 0 };
         self.plan(dialler, Event::Knock { dialler, port });
+        if let Some(host) = self.listeners.get(&port).map(|listener| listener.host) {
+            self.hosts.poke(host);
+        }
         dialler
     }
 
