@@ -36,6 +36,10 @@ use crate::limits::{
     BACKGROUND_TURNS, CORE_LOST, DEEP, FEEDING_TURNS, GUARD_IDLE_TICKS, GUARD_TICK, SPIN, TICK, TICKS_TO_DEEP,
 };
 
+/// Epoll data of a shard's own events, and of its drivers' descriptors.
+const OWN_EVENT: u64 = 0;
+const DRIVER: u64 = 1;
+
 const EPOLL: u32 = 0;
 const AWAKE: u32 = 1;
 const TICKING: u32 = 2;
@@ -130,7 +134,7 @@ impl Shard {
         let background_event = Event::new().map_err(refuse)?;
         let leader_epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(refuse)?;
         let background_epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(refuse)?;
-        let data = epoll::EventData::new_u64(0);
+        let data = epoll::EventData::new_u64(OWN_EVENT);
         epoll::add(&leader_epoll, leader_event.as_fd(), data, epoll::EventFlags::IN).map_err(refuse)?;
         epoll::add(&background_epoll, background_event.as_fd(), data, epoll::EventFlags::IN)
             .map_err(refuse)?;
@@ -314,7 +318,7 @@ impl Shard {
             if let Some(fd) = driver.wake_fd() {
                 for epoll in [&self.leader_epoll, &self.background_epoll] {
                     // Cannot fail for a fresh descriptor but for want of memory, and then the deadlines still work.
-                    let _ = epoll::add(epoll, fd, epoll::EventData::new_u64(1), epoll::EventFlags::IN);
+                    let _ = epoll::add(epoll, fd, epoll::EventData::new_u64(DRIVER), epoll::EventFlags::IN);
                 }
             }
             Ok(core.add_driver(driver, transport.schemes(), woken))
@@ -529,7 +533,6 @@ impl Shard {
         }
         self.leader_parked.store(false, Ordering::SeqCst);
         waiter.awake();
-        self.leader_event.clear();
         match result {
             None if interrupted => Err(Error::Interrupted),
             result => Ok(result),
@@ -540,12 +543,19 @@ impl Shard {
         let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
         if wait.fds.is_empty() {
             let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
-            epoll::wait(&self.leader_epoll, &mut events[..], timeout.as_ref()).map(drop)
+            let (events, _) = epoll::wait(&self.leader_epoll, &mut events[..], timeout.as_ref())?;
+            // An event that is set after this wait ends the next one early, which costs less than a read each time.
+            if events.iter().any(|event| event.data.u64() == OWN_EVENT) {
+                self.leader_event.clear();
+            }
+            Ok(())
         } else {
             let mut fds = Vec::with_capacity(wait.fds.len() + 1);
             fds.push(PollFd::new(&self.leader_epoll, PollFlags::IN));
             fds.extend_from_slice(wait.fds);
-            rustix::event::poll(&mut fds, timeout.as_ref()).map(drop)
+            rustix::event::poll(&mut fds, timeout.as_ref())?;
+            self.leader_event.clear();
+            Ok(())
         }
     }
 
@@ -714,10 +724,12 @@ impl Shard {
         if !called {
             let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
             let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
-            let _ = epoll::wait(&self.background_epoll, &mut events[..], timeout.as_ref());
+            let woken = epoll::wait(&self.background_epoll, &mut events[..], timeout.as_ref());
+            if woken.is_ok_and(|(events, _)| events.iter().any(|event| event.data.u64() == OWN_EVENT)) {
+                self.background_event.clear();
+            }
         }
         self.background.store(AWAKE, Ordering::SeqCst);
-        self.background_event.clear();
     }
 
     /// Looks after a burst whose sender may leave at any moment.

@@ -112,6 +112,11 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send {
     fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived>;
     /// Whether `send` would take a message now (POLLOUT). `false` for types that never send, and out of turn.
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool;
+    /// Whether `send` would take a message that begins with `first` now, and why not.
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSentReason> {
+        let _ = first;
+        if self.can_send(pipes) { Ok(()) } else { Err(NotSentReason::Again) }
+    }
     /// Whether `recv` would give a message now (POLLIN); may read ahead and keep one. `false` out of turn.
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool;
     /// A peer subscribed (PUB).
@@ -230,6 +235,9 @@ impl Behaviour for Pattern {
     }
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         each!(self, behaviour => behaviour.can_send(pipes))
+    }
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSentReason> {
+        each!(self, behaviour => behaviour.admits(pipes, first))
     }
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         each!(self, behaviour => behaviour.can_recv(pipes))

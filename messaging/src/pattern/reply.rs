@@ -104,6 +104,13 @@ impl Behaviour for Reply {
         Ok(())
     }
 
+    fn admits<P: Pipes>(&mut self, _: &mut P, _: &Frame) -> Result<(), NotSentReason> {
+        if !self.due {
+            return Err(NotSentReason::State);
+        }
+        Ok(())
+    }
+
     fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
         if self.due {
             return Err(NotReceived::State);

@@ -88,6 +88,13 @@ impl Behaviour for Request {
         Ok(())
     }
 
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, _: &Frame) -> Result<(), NotSentReason> {
+        if self.waiting {
+            return Err(NotSentReason::State);
+        }
+        if self.can_send(pipes) { Ok(()) } else { Err(NotSentReason::Again) }
+    }
+
     fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
         if !self.waiting {
             return Err(NotReceived::State);

@@ -123,6 +123,15 @@ impl Router {
         }
     }
 
+    /// The pipe to the peer of that id, if it can be written to.
+    fn route<P: Pipes>(&self, pipes: &mut P, id: &[u8]) -> Result<PipeId, NotSentReason> {
+        match self.routes.get(id) {
+            None => Err(NotSentReason::Unroutable),
+            Some(&pipe) if pipes.can_write(pipe) => Ok(pipe),
+            Some(_) => Err(NotSentReason::Again),
+        }
+    }
+
     fn forget(&mut self, pipe: PipeId) {
         self.unroute(pipe);
         self.names.remove(&pipe);
@@ -202,12 +211,7 @@ impl Behaviour for Router {
             Some(id) if message.len() > 1 => id,
             _ => return Err(NotSent { message, why: NotSentReason::NoRoutingId }),
         };
-        let to = match self.routes.get(&id[..]) {
-            None => Err(NotSentReason::Unroutable),
-            Some(&pipe) if pipes.can_write(pipe) => Ok(pipe),
-            Some(_) => Err(NotSentReason::Again),
-        };
-        match to {
+        match self.route(pipes, id) {
             Ok(pipe) => {
                 let (_, body) = message.into_first_and_rest();
                 write_all(pipes, pipe, body, &mut self.spares);
@@ -218,6 +222,13 @@ impl Behaviour for Router {
                 self.spares.put(message.into_first_and_rest().1);
                 Ok(())
             }
+        }
+    }
+
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSentReason> {
+        match self.route(pipes, first) {
+            Err(why) if self.mandatory => Err(why),
+            _ => Ok(()),
         }
     }
 

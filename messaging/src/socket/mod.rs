@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use transport_core::{Deferral, Endpoint, FrameMut, OpenError, Role};
+use transport_core::{Deferral, Endpoint, Frame, FrameMut, OpenError, Role};
 
 pub use future::{Receive, Send};
 pub use poll::{Interest, PollItem, poll, poll_with_fds};
@@ -266,15 +266,19 @@ impl Socket {
 
     #[cold]
     fn send_error(&self, NotSent { message, why }: NotSent) -> SendError {
-        let error = match (self.check(), why) {
+        SendError { error: self.reason(why), message: Box::new(message) }
+    }
+
+    #[cold]
+    fn reason(&self, why: NotSentReason) -> Error {
+        match (self.check(), why) {
             (Err(error), _) => error,
             (_, NotSentReason::Again) => Error::Again,
             (_, NotSentReason::State) => Error::OutOfTurn,
             (_, NotSentReason::Unroutable) => Error::Unroutable,
             (_, NotSentReason::NotSupported) => Error::NotSupported(self.shared.kind, "send"),
             (_, NotSentReason::NoRoutingId) => Error::NoRoutingId,
-        };
-        SendError { error, message: Box::new(message) }
+        }
     }
 
     /// Receives a message, waiting for one up to `receive_timeout`.
@@ -324,6 +328,45 @@ impl Socket {
             Err(NotReceived::Again) => None,
             Err(NotReceived::State) => Some(Err(Error::OutOfTurn)),
             Err(NotReceived::NotSupported) => Some(Err(Error::NotSupported(self.shared.kind, "receive"))),
+        }
+    }
+
+    /// Whether a message that begins with `first` would be taken, waiting for room for at most `timeout` (`None`: for
+    /// ever). For callers that are given a message part by part and must answer for the first one. An answer is no
+    /// promise: another thread may use the room.
+    ///
+    /// Fails as [`Socket::send`] would.
+    #[doc(hidden)]
+    pub fn admit(&self, first: &Frame, timeout: Option<Duration>) -> Result<(), Error> {
+        let attempt = || {
+            if !self.is_usable() {
+                return self.check().err().map(Err);
+            }
+            let deferral = Deferral::begin();
+            let admitted = self.shared.lock().admits(first);
+            drop(deferral);
+            match admitted {
+                Ok(()) => Some(Ok(())),
+                Err(NotSentReason::Again) => None,
+                Err(why) => Some(Err(self.reason(why))),
+            }
+        };
+        if let Some(result) = attempt() {
+            return result;
+        }
+        let shared: &dyn Target = &*self.shared;
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let wait = Wait { targets: &[shared], deadline, fds: &[] };
+        self.context.shard.wait(&wait, attempt)?
+    }
+
+    /// Calls `waker` once, when the socket may have become readable or writable, or its context ends. The background
+    /// does the I/O from here on. Look at the socket after this call, not before.
+    #[doc(hidden)]
+    pub fn wake_when_changed(&self, waker: &std::task::Waker) {
+        self.shared.waiters.add_task(waker);
+        if self.is_usable() {
+            self.context.shard.hand_over();
         }
     }
 

@@ -4,11 +4,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use transport_core::{Part, Slab, SlabKey};
+use transport_core::{Frame, Part, Slab, SlabKey};
 
 use crate::engine::{Pacing, Shard, Waiters};
 use crate::message::Message;
-use crate::pattern::{Behaviour, NotReceived, NotSent, Pattern, PipeId, Pipes};
+use crate::pattern::{Behaviour, NotReceived, NotSent, NotSentReason, Pattern, PipeId, Pipes};
 use crate::queue::{Read, Reader, Writer};
 use crate::session::Peer;
 use crate::socket::monitor::{Event, EventKind, MonitorQueue};
@@ -211,6 +211,12 @@ impl SocketState {
         let received = self.pattern.recv(&mut self.pipes);
         self.settle();
         received
+    }
+
+    pub(crate) fn admits(&mut self, first: &Frame) -> Result<(), NotSentReason> {
+        let admitted = self.pattern.admits(&mut self.pipes, first);
+        self.settle();
+        admitted
     }
 
     pub(crate) fn can_send(&mut self) -> bool {
