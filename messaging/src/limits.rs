@@ -60,3 +60,7 @@ pub(crate) const MONITOR_EVENTS: usize = 4096;
 
 /// Most parts of one message. A peer that sends more loses its link.
 pub(crate) const PARTS_MAX: usize = 1 << 20;
+
+/// Subscriptions that one peer may hold at a PUB: four times the million that the matcher is measured with. A peer that
+/// sends more loses its link.
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 4 << 20;

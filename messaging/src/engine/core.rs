@@ -13,7 +13,7 @@ use transport_core::{
     Slab, SlabKey, Violation,
 };
 
-use crate::limits::{GRANT_TO_FINISH, PARTS_MAX, TURN_BUDGET};
+use crate::limits::{GRANT_TO_FINISH, PARTS_MAX, SUBSCRIPTIONS_MAX, TURN_BUDGET};
 use crate::pattern::{Behaviour, PipeId};
 use crate::queue::{Read, Reader, Writer, queue};
 use crate::session::{Input, Session, SessionConfig};
@@ -108,6 +108,7 @@ struct Conduit {
     /// The rest of a message whose beginning went down with its link.
     skipping: bool,
     unfinished: Vec<Part>,
+    subscriptions: usize,
     granted: u64,
     unlimited: bool,
     gap: bool,
@@ -300,6 +301,7 @@ impl Core {
             posting: false,
             skipping: false,
             unfinished: Vec::new(),
+            subscriptions: 0,
             granted: 0,
             unlimited: false,
             gap: false,
@@ -727,11 +729,16 @@ impl Core {
                 self.ready(key, everything, now);
             }
             Ok(Input::Subscribe(topic)) => {
-                if let Some(pipe) = conduit.pipe {
+                conduit.subscriptions += 1;
+                if conduit.subscriptions > SUBSCRIPTIONS_MAX {
+                    conduit.reason = Some(Violation::CommandFlood.into());
+                    self.drivers[at].driver.close_link(link, Close::Abort);
+                } else if let Some(pipe) = conduit.pipe {
                     conduit.socket.lock().pattern.peer_subscribed(pipe, &topic);
                 }
             }
             Ok(Input::Cancel(topic)) => {
+                conduit.subscriptions = conduit.subscriptions.saturating_sub(1);
                 if let Some(pipe) = conduit.pipe {
                     conduit.socket.lock().pattern.peer_cancelled(pipe, &topic);
                 }
@@ -1153,6 +1160,7 @@ impl Conduit {
         self.returned.clear();
         self.commands.clear();
         self.unfinished.clear();
+        self.subscriptions = 0;
         self.session = None;
         self.ready = false;
         self.passes = false;

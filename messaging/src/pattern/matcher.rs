@@ -13,8 +13,9 @@
 //! for each length in use, and peers choose the lengths); and buckets of 16 or 32 topics in place of the last branches
 //! (no faster at a million topics, a third slower at a few thousand).
 //!
-//! A match takes at most two steps per byte of the data, whatever peers subscribe to. Nothing here recurses, and no input panics: topics of any length and content may come from a hostile peer. How many
-//! subscriptions a peer may hold is for the caller to bound; memory grows with the bytes that were subscribed.
+//! A match takes at most two steps per byte of the data, whatever peers subscribe to. Nothing here recurses, and no
+//! input panics: topics of any length and content may come from a hostile peer. How many subscriptions a peer may hold
+//! is for the caller to bound; memory grows with the bytes that were subscribed.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use std::fmt;
 use std::hash::Hash;
 
 /// Topics longer than this are refused (not recorded), since a branch counts half bytes in 32 bits.
-pub const TOPIC_MAX: usize = (u32::MAX / 2 - 1) as usize;
+pub(super) const TOPIC_MAX: usize = (u32::MAX / 2 - 1) as usize;
 
 // ---------------------------------------------------------------------------------------------------------------
 // Leaves
@@ -506,7 +507,7 @@ fn shrink<T>(list: &mut Vec<T>) {
 /// adds its length, and each further pipe on a topic 16 to 32 bytes.
 ///
 /// `Send`, but not `Sync`: matching marks the pipes that it has found.
-pub struct Matcher<K> {
+pub(super) struct Matcher<K> {
     trie: Trie<Subscribers>,
     slots: HashMap<K, u32>,
     /// By slot: whose it is. Stale for free slots.
@@ -523,7 +524,7 @@ pub struct Matcher<K> {
 
 impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     /// One without subscriptions.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             trie: Trie::new(),
             slots: HashMap::new(),
@@ -541,7 +542,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     ///
     /// Costs O(topic length + branches below it), where the latter is the number of prefixes in use, and a search for
     /// the pair in the topic's pipes or in the pipe's topics, whichever are fewer.
-    pub fn subscribe(&mut self, topic: &[u8], key: K) -> bool {
+    pub(super) fn subscribe(&mut self, topic: &[u8], key: K) -> bool {
         if topic.len() > TOPIC_MAX {
             return false;
         }
@@ -563,7 +564,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     /// if there was no such subscription.
     ///
     /// Costs as much as [`Self::subscribe`].
-    pub fn cancel(&mut self, topic: &[u8], key: K) -> bool {
+    pub(super) fn cancel(&mut self, topic: &[u8], key: K) -> bool {
         let Some(&slot) = self.slots.get(&key) else { return false };
         let Some(leaf) = self.trie.find(topic) else { return false };
         let Some((in_leaf, in_held)) = self.position(leaf, slot) else { return false };
@@ -583,7 +584,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     /// any more, in no particular order.
     ///
     /// Costs O(topic length) for each subscription of this key, and nothing for those of others.
-    pub fn remove_key(&mut self, key: K, gone: &mut dyn FnMut(&[u8])) {
+    pub(super) fn remove_key(&mut self, key: K, gone: &mut dyn FnMut(&[u8])) {
         let Some(&slot) = self.slots.get(&key) else { return };
         while let Some(held) = self.held[slot as usize].pop() {
             if let Some(leaf) = self.unlist(held.leaf, held.at) {
@@ -600,7 +601,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     /// two branches per byte of `data`, and 5 or 6 among a million random topics. If all subscribed to the empty topic
     /// only, there is no branch and no comparison, only the list.
     #[inline]
-    pub fn for_each_match(&self, data: &[u8], found: &mut impl FnMut(K)) {
+    pub(super) fn for_each_match(&self, data: &[u8], found: &mut impl FnMut(K)) {
         let mut met = [0; MET];
         let mut candidates = 0;
         let mut deepest = 0;
@@ -649,17 +650,20 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     }
 
     /// Whether nobody is subscribed to anything.
-    pub const fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// How many pairs of a topic and a key there are.
-    pub const fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(super) const fn len(&self) -> usize {
         self.len
     }
 
     /// Calls `topic` for each topic that somebody is subscribed to, once, in no particular order.
-    pub fn topics(&self, mut topic: impl FnMut(&[u8])) {
+    #[cfg(test)]
+    pub(super) fn topics(&self, mut topic: impl FnMut(&[u8])) {
         self.trie.leaves.iter().for_each(|leaf| topic(leaf.topic.bytes()));
     }
 
@@ -734,7 +738,7 @@ impl<K> fmt::Debug for Matcher<K> {
 
 /// What [`SubscriptionSet::remove`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removed {
+pub(super) enum Removed {
     /// The topic was not in the set.
     Unknown,
     /// It was added more often than it was removed.
@@ -744,19 +748,19 @@ pub enum Removed {
 }
 
 /// Topics that this socket subscribed to. Each counts how often it was added, and stays until removed as often.
-pub struct SubscriptionSet {
+pub(super) struct SubscriptionSet {
     trie: Trie<u64>,
 }
 
 impl SubscriptionSet {
     /// One without topics.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { trie: Trie::new() }
     }
 
     /// Adds a topic once more. True if it was not in the set. One longer than [`TOPIC_MAX`] is not recorded: false.
     /// Costs as much as [`Matcher::subscribe`], without its search.
-    pub fn add(&mut self, topic: &[u8]) -> bool {
+    pub(super) fn add(&mut self, topic: &[u8]) -> bool {
         if topic.len() > TOPIC_MAX {
             return false;
         }
@@ -767,7 +771,7 @@ impl SubscriptionSet {
     }
 
     /// Removes a topic once. O(topic length).
-    pub fn remove(&mut self, topic: &[u8]) -> Removed {
+    pub(super) fn remove(&mut self, topic: &[u8]) -> Removed {
         let Some(leaf) = self.trie.find(topic) else { return Removed::Unknown };
         let count = &mut self.trie.leaves.at_mut(leaf).value;
         *count -= 1;
@@ -781,7 +785,7 @@ impl SubscriptionSet {
     /// Whether a topic of the set is a prefix of `data`. Looks at one topic: the shortest that may match is a prefix
     /// of all others that may.
     #[inline]
-    pub fn matches(&self, data: &[u8]) -> bool {
+    pub(super) fn matches(&self, data: &[u8]) -> bool {
         let mut shortest = None;
         self.trie.walk(data, |leaf| {
             shortest = Some(leaf);
@@ -791,17 +795,18 @@ impl SubscriptionSet {
     }
 
     /// Whether there is no topic, so that nothing matches.
-    pub const fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) const fn is_empty(&self) -> bool {
         self.trie.leaves.live == 0
     }
 
     /// How many different topics there are.
-    pub const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.trie.leaves.live
     }
 
     /// Calls `topic` for each topic, once, however often it was added, in no particular order.
-    pub fn topics(&self, mut topic: impl FnMut(&[u8])) {
+    pub(super) fn topics(&self, mut topic: impl FnMut(&[u8])) {
         self.trie.leaves.iter().for_each(|leaf| topic(leaf.topic.bytes()));
     }
 }

@@ -1,0 +1,211 @@
+//! What the API promises beside the patterns: futures that lose nothing, polls, allocation, zero-copy frames. Tests
+//! behaviour, not speed.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context as Task, Wake, Waker};
+use std::time::Duration;
+
+use fabriq::{Context, Error, Frame, Message, PollItem, Socket, SocketType, poll};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn pair(context: &Context, endpoint: &str) -> (Socket, Socket) {
+    let (a, b) = (context.socket(SocketType::Pair).unwrap(), context.socket(SocketType::Pair).unwrap());
+    let endpoint = a.bind(endpoint).unwrap();
+    b.connect(endpoint.as_str()).unwrap();
+    a.send("up").unwrap();
+    assert_eq!(b.recv_timeout(PATIENCE).unwrap().body(), "up");
+    (a, b)
+}
+
+#[derive(Default)]
+struct Count(AtomicU32);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_cancelled_receive_loses_nothing_and_a_cancelled_send_sends_nothing() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut task = Task::from_waker(&waker);
+    for _ in 0..100 {
+        let mut receive = pin!(b.recv_async());
+        assert!(receive.as_mut().poll(&mut task).is_pending());
+    }
+    drop(a.send_async("never polled"));
+    a.send("kept").unwrap();
+    assert_eq!(b.recv_timeout(PATIENCE).unwrap().body(), "kept");
+    assert!(matches!(b.try_recv(), Err(Error::Again)));
+}
+
+#[test]
+fn a_waker_runs_when_a_message_comes_and_nobody_drives() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for _ in 0..20 {
+        let receiving = async {
+            let message = b.recv_async().await.unwrap();
+            assert_eq!(message.body(), "hello");
+        };
+        let sending = async {
+            // Longer than any spin: the task sleeps when the message comes.
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            a.send("hello").unwrap();
+        };
+        runtime.block_on(async { tokio::join!(receiving, sending) });
+    }
+}
+
+#[test]
+fn two_threads_may_wait_on_two_sockets_of_one_context() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let (c, d) = pair(&context, "inproc://two");
+    std::thread::scope(|scope| {
+        let echo = |from: Socket| {
+            scope.spawn(move || {
+                for _ in 0..300 {
+                    let message = from.recv_timeout(PATIENCE).unwrap();
+                    from.send(message).unwrap();
+                }
+            });
+        };
+        echo(b);
+        echo(d);
+        for round in 0..300u32 {
+            a.send(&round.to_le_bytes()).unwrap();
+            c.send(&round.to_le_bytes()).unwrap();
+            assert_eq!(c.recv_timeout(PATIENCE).unwrap().body(), &round.to_le_bytes());
+            assert_eq!(a.recv_timeout(PATIENCE).unwrap().body(), &round.to_le_bytes());
+        }
+    });
+}
+
+#[test]
+fn many_threads_share_one_socket() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let (a, b) = (&a, &b);
+    let total = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for sender in 0..4u8 {
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    a.send(Message::from_parts([[sender; 9], [sender; 9]].iter()).unwrap()).unwrap();
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while total.fetch_add(1, Ordering::SeqCst) < 2000 {
+                    let message = b.recv_timeout(PATIENCE).unwrap();
+                    assert_eq!(message.part(0), message.part(1), "parts of two senders mixed");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_poll_sees_sockets_and_its_timeout() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let (c, d) = pair(&context, "inproc://polled");
+    let mut items = [PollItem::readable(&b), PollItem::readable(&d)];
+    assert_eq!(poll(&mut items, Some(Duration::from_millis(5))).unwrap(), 0);
+    c.send("x").unwrap();
+    assert_eq!(poll(&mut items, Some(PATIENCE)).unwrap(), 1);
+    assert!(!items[0].ready.readable && items[1].ready.readable);
+    a.send("y").unwrap();
+    d.recv().unwrap();
+    assert_eq!(poll(&mut items, Some(PATIENCE)).unwrap(), 1);
+    assert!(items[0].ready.readable && !items[1].ready.readable);
+}
+
+fn allocations_per_message(endpoint: &str) -> f64 {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, endpoint);
+    let round = || {
+        for _ in 0..1000 {
+            a.send(&[7; 64]).unwrap();
+            assert_eq!(b.recv_timeout(PATIENCE).unwrap().body().len(), 64);
+        }
+    };
+    round();
+    round();
+    allocation_counter::measure(round).count_total as f64 / 1000.0
+}
+
+/// On this thread, which does all the I/O. A wait that sleeps may allocate (one waiter), a message may not.
+#[test]
+fn a_warm_message_allocates_nothing() {
+    assert_eq!(allocations_per_message("inproc://warm"), 0.0);
+    let tcp = allocations_per_message("tcp://127.0.0.1:*");
+    assert!(tcp < 1.5, "{tcp} allocations per message");
+}
+
+#[test]
+fn frames_of_every_origin_arrive() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let freed = Arc::new(AtomicU32::new(0));
+    let own: &'static [u8] = vec![5; 100_000].leak();
+    let count = freed.clone();
+    // SAFETY: the memory is leaked, so it lives for ever and nobody writes to it.
+    let own = unsafe {
+        Frame::from_raw(own.as_ptr(), own.len(), move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    let mut lent = context.loan(100_000).unwrap();
+    lent.fill(6);
+    let frames: Vec<(Frame, u8)> = vec![
+        (own, 5),
+        (lent.freeze(), 6),
+        (Frame::from_static(&[7; 500]), 7),
+        (vec![8; 100_000].into(), 8),
+        (bytes::Bytes::from(vec![9; 100_000]).into(), 9),
+    ];
+    for (frame, value) in frames {
+        a.send(frame).unwrap();
+        let got = b.recv_timeout(PATIENCE).unwrap();
+        assert!(got.body().iter().all(|byte| *byte == value) && got.body().len() >= 500);
+    }
+    assert_eq!(
+        freed.load(Ordering::SeqCst),
+        1,
+        "the free function runs once, when the device has read the bytes"
+    );
+}
+
+#[test]
+fn errors_name_the_url_and_the_remedy() {
+    let context = fabriq::context().unwrap();
+    let socket = context.socket(SocketType::Push).unwrap();
+    for (url, want) in [
+        ("nonsense", "scheme://address"),
+        ("tcp://", "no address"),
+        ("gopher://x:1", "this build has no transport"),
+        ("tcp://127.0.0.1:99999", "tcp://127.0.0.1:99999"),
+        ("tcp://127.0.0.1", "tcp://127.0.0.1"),
+    ] {
+        for said in [socket.bind(url).unwrap_err().to_string(), socket.connect(url).unwrap_err().to_string()]
+        {
+            assert!(said.contains(want), "{url}: {said}");
+        }
+    }
+    let first = socket.bind("tcp://127.0.0.1:*").unwrap();
+    let said = context.socket(SocketType::Pull).unwrap().bind(first.as_str()).unwrap_err().to_string();
+    assert!(said.contains("in use") && said.contains(first.as_str()), "{said}");
+    assert!(matches!(socket.unbind("tcp://127.0.0.1:1"), Err(Error::NoSuchEndpoint(_))));
+}
