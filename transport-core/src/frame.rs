@@ -334,6 +334,15 @@ impl FrameMut {
         Some(Self { repr, len })
     }
 
+    /// Says that all of it will be written, so that memory which is committed as it is written comes in pages as large as
+    /// the system has. For a driver whose peer has made good on a part of the length it claimed. No effect elsewhere.
+    pub fn expect_all(&mut self) {
+        if let ReprMut::Mapped(map) = &mut self.repr {
+            // Only advice: a system without huge pages refuses it, and everything works the same.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+    }
+
     /// Shortens to `len` bytes. Longer than now is ignored.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -471,6 +480,7 @@ mod tests {
     fn a_claimed_length_costs_address_space_only() {
         let mut frame = FrameMut::own(8 << 30).expect("8 GiB of address space");
         frame[8 << 20] = 1;
+        frame.expect_all();
         frame.truncate(100);
         assert_eq!(frame.freeze().len(), 100);
     }

@@ -15,8 +15,8 @@ use transport_core::{
 };
 
 use crate::limits::{
-    AHEAD_MAX, AHEAD_STEP, FILL_MIN, READ_AHEAD_MAX, READ_FULL_GRANT, READ_MAX, READ_SNIFF, READ_SPARE_MAX,
-    READ_TAIL, STASH_KEEP,
+    AHEAD_MAX, AHEAD_STEP, EARNEST, FILL_MIN, READ_AHEAD_MAX, READ_FULL_GRANT, READ_MAX, READ_SNIFF,
+    READ_SPARE_MAX, READ_TAIL, STASH_KEEP,
 };
 use crate::zmtp::{self, HEADER_MAX};
 
@@ -290,7 +290,11 @@ impl Incoming {
             let tail = &mut self.bytes[self.end..self.end + READ_TAIL];
             let mut slices = [IoSliceMut::new(&mut fill.frame[fill.filled..]), IoSliceMut::new(tail)];
             let got = read(&mut slices)?;
+            let before = fill.filled;
             fill.filled += got.min(missing);
+            if before < EARNEST && fill.filled >= EARNEST {
+                fill.frame.expect_all();
+            }
             self.end += got.saturating_sub(missing);
             self.sniff = true;
             return Ok((got, got == missing + READ_TAIL));
