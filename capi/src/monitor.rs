@@ -1,0 +1,133 @@
+//! zmq_socket_monitor: a thread that says a socket's events on a PAIR socket, in libzmq's frames (version 1).
+
+use std::ffi::{c_char, c_int, c_void};
+use std::time::Duration;
+
+use fabriq::{DownReason, Event, EventKind, Message, Monitor, Socket, SocketType, Violation};
+
+use crate::context::Opened;
+use crate::socket::Sock;
+use crate::{Result, errno, export, text};
+
+const CONNECTED: u16 = 0x0001;
+const CONNECT_DELAYED: u16 = 0x0002;
+const CONNECT_RETRIED: u16 = 0x0004;
+const LISTENING: u16 = 0x0008;
+const BIND_FAILED: u16 = 0x0010;
+const ACCEPTED: u16 = 0x0020;
+const ACCEPT_FAILED: u16 = 0x0040;
+const CLOSED: u16 = 0x0080;
+const DISCONNECTED: u16 = 0x0200;
+const MONITOR_STOPPED: u16 = 0x0400;
+const HANDSHAKE_FAILED_NO_DETAIL: u16 = 0x0800;
+const HANDSHAKE_SUCCEEDED: u16 = 0x1000;
+const HANDSHAKE_FAILED_PROTOCOL: u16 = 0x2000;
+
+/// How often a monitor looks whether the context ends.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// ZMQ_PROTOCOL_ERROR_* of what a peer did.
+fn protocol_error(violation: Violation) -> i32 {
+    match violation {
+        Violation::BadCommand => 0x1000_0011,
+        Violation::UnexpectedCommand | Violation::CommandFlood => 0x1000_0001,
+        Violation::IncompatibleSocket => 0x1000_0018,
+        Violation::MechanismMismatch => 0x1100_0002,
+        Violation::Refused => 0x1000_0015,
+        _ => 0x1000_0000,
+    }
+}
+
+/// The event's number and value.
+fn frame_of(kind: &EventKind) -> (u16, i32) {
+    match kind {
+        EventKind::Listening(fd) => (LISTENING, *fd),
+        EventKind::BindFailed(error) => (BIND_FAILED, errno::of_open(error)),
+        EventKind::Accepted(fd) => (ACCEPTED, *fd),
+        EventKind::AcceptFailed(code) => (ACCEPT_FAILED, *code),
+        EventKind::ConnectDelayed => (CONNECT_DELAYED, libc::EINPROGRESS),
+        EventKind::Connected(fd) => (CONNECTED, *fd),
+        EventKind::ConnectRetried(millis) => (CONNECT_RETRIED, (*millis).try_into().unwrap_or(i32::MAX)),
+        EventKind::HandshakeSucceeded => (HANDSHAKE_SUCCEEDED, 0),
+        EventKind::HandshakeFailed(reason) => match reason {
+            DownReason::Violation(Violation::BadGreeting) => (HANDSHAKE_FAILED_NO_DETAIL, libc::EPROTO),
+            DownReason::Violation(violation) => (HANDSHAKE_FAILED_PROTOCOL, protocol_error(*violation)),
+            DownReason::TimedOut => (HANDSHAKE_FAILED_NO_DETAIL, libc::ETIMEDOUT),
+            DownReason::Broken(code) => (HANDSHAKE_FAILED_NO_DETAIL, *code),
+            _ => (HANDSHAKE_FAILED_NO_DETAIL, libc::EPIPE),
+        },
+        EventKind::Disconnected(_, fd) => (DISCONNECTED, *fd),
+        EventKind::Closed => (CLOSED, -1),
+        EventKind::Stopped => (MONITOR_STOPPED, 0),
+        _ => (0, 0),
+    }
+}
+
+fn message_of(event: &Event) -> (u16, Message) {
+    let (number, value) = frame_of(&event.kind);
+    let mut head = number.to_ne_bytes().to_vec();
+    head.extend(value.to_ne_bytes());
+    let mut message = Message::new(head);
+    message.push_back(event.endpoint.as_bytes());
+    (number, message)
+}
+
+/// Says events until the monitored socket is closed or the context ends.
+fn forward(monitor: &Monitor, pair: &Socket, wanted: u16) {
+    loop {
+        let Some(event) = monitor.next_timeout(LOOK) else {
+            if pair.set_options(|_| ()).is_err() {
+                return;
+            }
+            continue;
+        };
+        let (number, message) = message_of(&event);
+        // Like libzmq, never waits for a reader.
+        if number & wanted != 0
+            && let Err(refused) = pair.try_send(message)
+            && refused.error == fabriq::Error::Terminated
+        {
+            return;
+        }
+        if event.kind == EventKind::Stopped {
+            return;
+        }
+    }
+}
+
+fn start(sock: &Sock, address: &str, wanted: u16) -> Result<()> {
+    let endpoint = fabriq::Endpoint::parse(address).map_err(|_| libc::EINVAL)?;
+    if endpoint.scheme() != "inproc" {
+        return Err(libc::EPROTONOSUPPORT);
+    }
+    let (pair, opened, _): (Socket, Opened, _) = sock.ctx.open(SocketType::Pair)?;
+    // The last events must not keep a context from its end.
+    let quick = |options: &mut fabriq::Options| options.linger = Some(Duration::ZERO);
+    pair.set_options(quick).map_err(|error| errno::of(&error))?;
+    pair.bind(address).map_err(|error| errno::of(&error))?;
+    let monitor = sock.socket.monitor();
+    let thread = std::thread::Builder::new().name("zmq-monitor".to_owned()).spawn(move || {
+        forward(&monitor, &pair, wanted);
+        drop(pair);
+        drop(opened);
+    });
+    thread.map(drop).map_err(|error| error.raw_os_error().unwrap_or(libc::EAGAIN))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zmq_socket_monitor(
+    socket: *mut c_void,
+    address: *const c_char,
+    events: c_int,
+) -> c_int {
+    export(-1, || {
+        let sock = Sock::find(socket)?;
+        if address.is_null() {
+            sock.socket.stop_monitor();
+            return Ok(0);
+        }
+        // SAFETY: a string of the caller's.
+        let address = unsafe { text(address) }?;
+        start(&sock, address, events as u16).map(|()| 0)
+    })
+}

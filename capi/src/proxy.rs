@@ -1,0 +1,140 @@
+//! zmq_proxy and zmq_device: carry messages between two sockets, both ways, until the context ends.
+
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+
+use fabriq::{Interest, Message, PollItem, Socket};
+
+use crate::socket::Sock;
+use crate::{Result, errno, export};
+
+/// Messages taken from one socket before the others get their turn.
+const BATCH: usize = 1000;
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    messages: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    Active,
+    Paused,
+}
+
+fn carry(from: &Socket, to: &Socket, capture: Option<&Socket>, counts: [&mut Count; 2]) -> Result<()> {
+    let [received, sent] = counts;
+    for _ in 0..BATCH {
+        let message = match from.try_recv() {
+            Ok(message) => message,
+            Err(fabriq::Error::Again) => return Ok(()),
+            Err(error) => return Err(errno::of(&error)),
+        };
+        let bytes: u64 = message.parts().map(|part| part.len() as u64).sum();
+        for count in [&mut *received, &mut *sent] {
+            count.messages += 1;
+            count.bytes += bytes;
+        }
+        if let Some(capture) = capture {
+            let _ = capture.send(message.clone());
+        }
+        match to.send(message) {
+            Ok(()) => {}
+            // As in libzmq, what a reply socket or a ROUTER will not take is dropped.
+            Err(refused) if refused.error == fabriq::Error::Terminated => return Err(errno::ETERM),
+            Err(refused) => return Err(errno::of(&refused.error)),
+        }
+    }
+    Ok(())
+}
+
+fn readable(socket: &Socket) -> PollItem<'_> {
+    PollItem::readable(socket)
+}
+
+fn proxy(front: &Sock, back: &Sock, capture: Option<&Sock>, control: Option<&Sock>) -> Result<()> {
+    let capture = capture.map(|sock| &sock.socket);
+    let (mut state, same) = (State::Active, std::ptr::eq(front, back));
+    // Received and sent, by the front and by the back.
+    let mut counts = [Count::default(); 4];
+    loop {
+        let mut items = vec![readable(&front.socket)];
+        if !same {
+            items.push(readable(&back.socket));
+        }
+        if let Some(control) = control {
+            items.push(readable(&control.socket));
+        }
+        if state == State::Paused {
+            items.iter_mut().take(if same { 1 } else { 2 }).for_each(|item| item.interest = Interest::default());
+        }
+        fabriq::poll(&mut items, None).map_err(|error| errno::of(&error))?;
+        let ready: Vec<bool> = items.iter().map(|item| item.ready.readable).collect();
+        drop(items);
+        if let Some(control) = control
+            && ready.last() == Some(&true)
+        {
+            let command = control.socket.try_recv().map_err(|error| errno::of(&error))?;
+            match &command.body()[..] {
+                b"PAUSE" => state = State::Paused,
+                b"RESUME" => state = State::Active,
+                b"TERMINATE" => return Ok(()),
+                b"STATISTICS" => {
+                    let numbers = counts.iter().flat_map(|count| [count.messages, count.bytes]);
+                    if let Some(answer) = Message::from_parts(numbers.map(|n| n.to_ne_bytes().to_vec())) {
+                        control.socket.send(answer).map_err(|refused| errno::of(&refused.error))?;
+                    }
+                    continue;
+                }
+                _ => return Err(libc::EINVAL),
+            }
+            // A REP must answer before it hears the next command.
+            if control.socket.socket_type() == fabriq::SocketType::Rep {
+                control.socket.send("").map_err(|refused| errno::of(&refused.error))?;
+            }
+        }
+        if state == State::Paused {
+            continue;
+        }
+        let [front_in, front_out, back_in, back_out] = &mut counts;
+        if ready[0] {
+            let to = if same { front } else { back };
+            carry(&front.socket, &to.socket, capture, [front_in, back_out])?;
+        }
+        if !same && ready[1] {
+            carry(&back.socket, &front.socket, capture, [back_in, front_out])?;
+        }
+    }
+}
+
+fn optional(handle: *mut c_void) -> Result<Option<Arc<Sock>>> {
+    if handle.is_null() { Ok(None) } else { Sock::find(handle).map(Some) }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn zmq_proxy(front: *mut c_void, back: *mut c_void, capture: *mut c_void) -> c_int {
+    zmq_proxy_steerable(front, back, capture, std::ptr::null_mut())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn zmq_proxy_steerable(
+    front: *mut c_void,
+    back: *mut c_void,
+    capture: *mut c_void,
+    control: *mut c_void,
+) -> c_int {
+    export(-1, || {
+        if front.is_null() || back.is_null() {
+            return Err(libc::EFAULT);
+        }
+        let (front, back) = (Sock::find(front)?, Sock::find(back)?);
+        let (capture, control) = (optional(capture)?, optional(control)?);
+        proxy(&front, &back, capture.as_deref(), control.as_deref()).map(|()| 0)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn zmq_device(_: c_int, front: *mut c_void, back: *mut c_void) -> c_int {
+    zmq_proxy(front, back, std::ptr::null_mut())
+}
