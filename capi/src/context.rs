@@ -44,6 +44,7 @@ struct CtxState {
     max_sockets: c_int,
     max_msgsz: c_int,
     name_prefix: c_int,
+    sched_policy: c_int,
     ipv6: c_int,
     blocky: c_int,
 }
@@ -82,6 +83,7 @@ impl Ctx {
                 max_sockets: 1023,
                 max_msgsz: c_int::MAX,
                 name_prefix: 0,
+                sched_policy: -1,
                 ipv6: 0,
                 blocky: 1,
             }),
@@ -150,11 +152,9 @@ impl Ctx {
             MAX_MSGSZ if value >= 0 => state.max_msgsz = value,
             THREAD_NAME_PREFIX if value >= 0 => state.name_prefix = value,
             // The engine's thread keeps the scheduling that it was given.
-            SOCKET_LIMIT
-            | THREAD_SCHED_POLICY
-            | THREAD_AFFINITY_CPU_ADD
-            | THREAD_AFFINITY_CPU_REMOVE
-                if value >= 0 => {}
+            SOCKET_LIMIT | THREAD_AFFINITY_CPU_ADD if value >= 0 => {}
+            THREAD_SCHED_POLICY if value >= 0 => state.sched_policy = value,
+            THREAD_AFFINITY_CPU_REMOVE if value >= 0 => {}
             IPV6 if matches!(value, 0 | 1) => state.ipv6 = value,
             BLOCKY if matches!(value, 0 | 1) => state.blocky = value,
             _ => return Err(libc::EINVAL),
@@ -171,6 +171,7 @@ impl Ctx {
             MAX_MSGSZ => state.max_msgsz,
             MSG_T_SIZE => 64,
             THREAD_NAME_PREFIX => state.name_prefix,
+            THREAD_SCHED_POLICY => state.sched_policy,
             IPV6 => state.ipv6,
             BLOCKY => state.blocky,
             _ => return Err(libc::EINVAL),

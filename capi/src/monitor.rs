@@ -81,6 +81,10 @@ fn forward(monitor: &Monitor, pair: &Socket, wanted: u16) {
             }
             continue;
         };
+        // libzmq says nothing of links that the application closes itself.
+        if matches!(event.kind, EventKind::Disconnected(DownReason::ClosedHere, _)) {
+            continue;
+        }
         let (number, message) = message_of(&event);
         // Like libzmq, never waits for a reader.
         if number & wanted != 0

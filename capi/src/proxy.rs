@@ -26,6 +26,9 @@ enum State {
 fn carry(from: &Socket, to: &Socket, capture: Option<&Socket>, counts: [&mut Count; 2]) -> Result<()> {
     let [received, sent] = counts;
     for _ in 0..BATCH {
+        if !to.is_writable() {
+            return Ok(());
+        }
         let message = match from.try_recv() {
             Ok(message) => message,
             Err(fabriq::Error::Again) => return Ok(()),
@@ -39,18 +42,9 @@ fn carry(from: &Socket, to: &Socket, capture: Option<&Socket>, counts: [&mut Cou
         if let Some(capture) = capture {
             let _ = capture.send(message.clone());
         }
-        match to.send(message) {
-            Ok(()) => {}
-            // As in libzmq, what a reply socket or a ROUTER will not take is dropped.
-            Err(refused) if refused.error == fabriq::Error::Terminated => return Err(errno::ETERM),
-            Err(refused) => return Err(errno::of(&refused.error)),
-        }
+        to.send(message).map_err(|refused| errno::of(&refused.error))?;
     }
     Ok(())
-}
-
-fn readable(socket: &Socket) -> PollItem<'_> {
-    PollItem::readable(socket)
 }
 
 fn proxy(front: &Sock, back: &Sock, capture: Option<&Sock>, control: Option<&Sock>) -> Result<()> {
@@ -58,16 +52,18 @@ fn proxy(front: &Sock, back: &Sock, capture: Option<&Sock>, control: Option<&Soc
     let (mut state, same) = (State::Active, std::ptr::eq(front, back));
     // Received and sent, by the front and by the back.
     let mut counts = [Count::default(); 4];
+    // What was found readable while the other side was full: wait for that side instead.
+    let (mut to_back, mut to_front) = (false, false);
     loop {
-        let mut items = vec![readable(&front.socket)];
+        let active = state == State::Active;
+        let mut items = vec![PollItem::readable(&front.socket)];
+        items[0].interest = Interest { readable: active && !to_back, writable: active && to_front };
         if !same {
-            items.push(readable(&back.socket));
+            items.push(PollItem::readable(&back.socket));
+            items[1].interest = Interest { readable: active && !to_front, writable: active && to_back };
         }
         if let Some(control) = control {
-            items.push(readable(&control.socket));
-        }
-        if state == State::Paused {
-            items.iter_mut().take(if same { 1 } else { 2 }).for_each(|item| item.interest = Interest::default());
+            items.push(PollItem::readable(&control.socket));
         }
         fabriq::poll(&mut items, None).map_err(|error| errno::of(&error))?;
         let ready: Vec<bool> = items.iter().map(|item| item.ready.readable).collect();
@@ -97,6 +93,8 @@ fn proxy(front: &Sock, back: &Sock, capture: Option<&Sock>, control: Option<&Soc
         if state == State::Paused {
             continue;
         }
+        to_back = !same && (to_back || ready[0]) && !back.socket.is_writable();
+        to_front = !same && (to_front || ready[1]) && !front.socket.is_writable();
         let [front_in, front_out, back_in, back_out] = &mut counts;
         if ready[0] {
             let to = if same { front } else { back };

@@ -1,5 +1,6 @@
 //! The context: transports, the engine shard and the life of the sockets made from it. Moves no messages.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -32,7 +33,8 @@ pub(crate) struct ContextShared {
     pub(crate) mechanism: Arc<dyn MechanismFactory>,
     transports: Vec<Arc<dyn Transport>>,
     send_pool: FramePool,
-    sockets: Mutex<(bool, Vec<Weak<SocketShared>>)>,
+    /// Whether they are shut down, and each by its address.
+    sockets: Mutex<(bool, HashMap<usize, Weak<SocketShared>>)>,
     fork: &'static ForkMark,
 }
 
@@ -100,7 +102,7 @@ impl ContextBuilder {
                 mechanism: self.mechanism,
                 transports: self.transports,
                 send_pool: FramePool::new(self.send_pool_bytes),
-                sockets: Mutex::new((false, Vec::new())),
+                sockets: Mutex::new((false, HashMap::new())),
                 fork,
             }),
         })
@@ -131,10 +133,7 @@ impl Context {
         if sockets.0 {
             return Err(Error::Terminated);
         }
-        if sockets.1.len() == sockets.1.capacity() {
-            sockets.1.retain(|socket| socket.strong_count() > 0);
-        }
-        sockets.1.push(Arc::downgrade(&shared));
+        sockets.1.insert(Arc::as_ptr(&shared).addr(), Arc::downgrade(&shared));
         Ok(Socket::new(shared, self.shared.clone()))
     }
 
@@ -143,7 +142,7 @@ impl Context {
     pub fn shutdown(&self) {
         let mut sockets = self.shared.lock_sockets();
         sockets.0 = true;
-        let open: Vec<_> = sockets.1.iter().filter_map(Weak::upgrade).collect();
+        let open: Vec<_> = sockets.1.values().filter_map(Weak::upgrade).collect();
         drop(sockets);
         for socket in open {
             let _ = socket.life.compare_exchange(super::OPEN, TERMINATED, Ordering::SeqCst, Ordering::SeqCst);
@@ -177,7 +176,7 @@ impl fmt::Debug for Context {
 }
 
 impl ContextShared {
-    fn lock_sockets(&self) -> std::sync::MutexGuard<'_, (bool, Vec<Weak<SocketShared>>)> {
+    fn lock_sockets(&self) -> std::sync::MutexGuard<'_, (bool, HashMap<usize, Weak<SocketShared>>)> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,7 +194,7 @@ impl ContextShared {
     }
 
     pub(crate) fn forget(&self, socket: &Arc<SocketShared>) {
-        self.lock_sockets().1.retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(socket)));
+        self.lock_sockets().1.remove(&Arc::as_ptr(socket).addr());
     }
 
     /// Whether this process is a fork of the one that made the context.
