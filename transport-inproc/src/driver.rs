@@ -176,7 +176,7 @@ impl InprocDriver {
         out.push(Completion::Up {
             link,
             open,
-            peer: PeerInfo { hello, address, identity: Some(identity), fd: -1 },
+            peer: Box::new(PeerInfo { hello, address, identity: Some(identity), fd: -1 }),
         });
     }
 

@@ -547,7 +547,7 @@ impl TcpDriver {
                 let (open, dialled) = (link.open, link.dialled);
                 let (address, fd) = (link.peer.to_string(), link.fd.as_raw_fd());
                 let peer = PeerInfo { hello, address, identity: None, fd };
-                out.push(Completion::Up { link: id, open, peer });
+                out.push(Completion::Up { link: id, open, peer: Box::new(peer) });
                 if dialled {
                     // It dialled once, and that is done.
                     self.opens.remove(open);

@@ -81,10 +81,10 @@ struct Session {
 #[derive(Debug)]
 enum State {
     /// HELLO is missing.
-    Waiting(PeerInfo),
+    Waiting(Box<PeerInfo>),
     /// Somebody else thinks. The peer may be further, and its commands come already.
     Asking {
-        peer: PeerInfo,
+        peer: Box<PeerInfo>,
         until: Instant,
         early: Vec<Part>,
     },
@@ -171,7 +171,13 @@ impl CipheredDriver {
                 let open = session.open;
                 match (session.state, self.opens.get(&open)) {
                     (State::Up, _) => Completion::Down { link, reason },
-                    (State::Waiting(_) | State::Asking { .. }, Some((Role::Connect, endpoint))) => {
+                    // Everything the peer had to say has come; the answer that was still owed comes with it.
+                    (State::Asking { peer, early, .. }, _) => {
+                        self.said.push_back(Completion::Up { link, open, peer });
+                        self.said.extend(early.into_iter().map(|part| Completion::Received { link, part }));
+                        Completion::Down { link, reason }
+                    }
+                    (State::Waiting(_), Some((Role::Connect, endpoint))) => {
                         let (endpoint, why) = (endpoint.clone(), format!("the mechanism failed: {reason}"));
                         let error = OpenError::Unreachable { endpoint, why, errno: 0 };
                         Completion::Failed { open, error }

@@ -121,7 +121,7 @@ impl World {
                 log.links.push(link);
                 let fresh = LinkLog {
                     open,
-                    peer,
+                    peer: *peer,
                     inbox: VecDeque::new(),
                     arrived: 0,
                     posted: 0,

@@ -224,7 +224,7 @@ impl Link {
         self.phase = Phase::Up;
         self.was_up = true;
         let peer = PeerInfo { hello: greeting.hello, address: self.peer.clone(), identity: None, fd: -1 };
-        news.say(Completion::Up { link: self.id, open: self.open, peer });
+        news.say(Completion::Up { link: self.id, open: self.open, peer: Box::new(peer) });
     }
 
     fn draining(&self) -> bool {

@@ -180,7 +180,7 @@ impl MulticastDriver {
                 let address = format!("{}#{source:016x}", membership.request.endpoint);
                 // Nobody says Hello here; the seam wants one all the same.
                 let peer = PeerInfo { hello: Hello::NULL, address, identity: None, fd: -1 };
-                self.news.say(Completion::Up { link, open, peer });
+                self.news.say(Completion::Up { link, open, peer: Box::new(peer) });
                 link
             }
         };
@@ -292,7 +292,7 @@ impl Driver for MulticastDriver {
                 let link = self.links.insert(Link { kind: LinkKind::Sender(sender), closing: None });
                 let address = endpoint.as_str().to_owned();
                 let peer = PeerInfo { hello: Hello::NULL, address, identity: None, fd: -1 };
-                self.news.say(Completion::Up { link, open, peer });
+                self.news.say(Completion::Up { link, open, peer: Box::new(peer) });
             }
             Flow::Recv => {
                 let member = air.join(self.host, endpoint.address());

@@ -345,7 +345,7 @@ impl StreamDriver {
                     Ok(hello) => {
                         link.phase = Phase::Up;
                         let peer = PeerInfo { hello, address: link.peer.clone(), identity: None, fd: -1 };
-                        self.news.say(Completion::Up { link: id, open: link.open, peer });
+                        self.news.say(Completion::Up { link: id, open: link.open, peer: Box::new(peer) });
                         if link.role == Role::Connect {
                             self.opens.remove(link.open);
                         }
