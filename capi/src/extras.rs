@@ -106,7 +106,10 @@ pub extern "C" fn zmq_atomic_counter_inc(counter: *mut c_void) -> c_int {
 /// Returns 0 when the counter has come to 0, else 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn zmq_atomic_counter_dec(counter: *mut c_void) -> c_int {
-    export(-1, || Ok((COUNTERS.find(counter).ok_or(libc::EFAULT)?.fetch_sub(1, Ordering::SeqCst) != 1).into()))
+    export(
+        -1,
+        || Ok((COUNTERS.find(counter).ok_or(libc::EFAULT)?.fetch_sub(1, Ordering::SeqCst) != 1).into()),
+    )
 }
 
 #[unsafe(no_mangle)]

@@ -30,7 +30,10 @@ pub struct Msg {
 
 #[derive(Debug)]
 enum Content {
-    Inline { len: u8, bytes: [u8; INLINE] },
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE],
+    },
     Writable(Vec<u8>),
     /// Larger than FRAME_INLINE.
     Shared(Box<Frame>),
@@ -45,7 +48,12 @@ pub type FreeFn = unsafe extern "C" fn(data: *mut c_void, hint: *mut c_void);
 
 impl Msg {
     fn empty() -> Self {
-        Self { live: LIVE, more: false, shared: false, content: Content::Inline { len: 0, bytes: [0; INLINE] } }
+        Self {
+            live: LIVE,
+            more: false,
+            shared: false,
+            content: Content::Inline { len: 0, bytes: [0; INLINE] },
+        }
     }
 
     /// A received part. Small ones are copied, so that the application may write to them.

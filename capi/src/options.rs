@@ -193,8 +193,11 @@ fn set(sock: &Sock, option: c_int, value: &[u8]) -> Result<()> {
             if sock.socket.socket_type() != SocketType::Sub {
                 return Err(libc::EINVAL);
             }
-            let change =
-                if option == SUBSCRIBE { sock.socket.subscribe(value) } else { sock.socket.unsubscribe(value) };
+            let change = if option == SUBSCRIBE {
+                sock.socket.subscribe(value)
+            } else {
+                sock.socket.unsubscribe(value)
+            };
             change.map_err(failed)
         }
         ROUTING_ID if (1..=255).contains(&value.len()) => {

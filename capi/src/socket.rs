@@ -149,7 +149,9 @@ impl Sock {
                 return Ok(());
             }
             drop(local);
-            return self.send_message(message, wait).map_err(|(code, message)| (code, message.body().clone()));
+            return self
+                .send_message(message, wait)
+                .map_err(|(code, message)| (code, message.body().clone()));
         }
         drop(local);
         if more {
@@ -270,11 +272,8 @@ fn end(socket: *mut c_void, address: *const c_char, bound_first: bool) -> c_int 
         let address = unsafe { text(address) }?;
         let unbind = || sock.socket.unbind(address);
         let disconnect = || sock.socket.disconnect(address);
-        let ended = if bound_first {
-            unbind().or_else(|_| disconnect())
-        } else {
-            disconnect().or_else(|_| unbind())
-        };
+        let ended =
+            if bound_first { unbind().or_else(|_| disconnect()) } else { disconnect().or_else(|_| unbind()) };
         if matches!(ended, Err(Error::NoSuchEndpoint(_))) {
             check_address(address)?;
         }
