@@ -22,7 +22,7 @@ pub(crate) fn set(code: i32) {
 pub(crate) fn of(error: &Error) -> i32 {
     match error {
         Error::Again => libc::EAGAIN,
-        Error::Forked => ETERM,
+        Error::Forked => libc::EINVAL,
         Error::Interrupted => libc::EINTR,
         Error::Invalid(_) => libc::EINVAL,
         Error::NoRoutingId => libc::EINVAL,

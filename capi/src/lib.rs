@@ -12,6 +12,8 @@ mod errno;
 mod extras;
 mod handle;
 mod message;
+#[cfg(test)]
+mod misuse;
 mod monitor;
 mod options;
 mod poll;

@@ -29,6 +29,16 @@ pub struct Item {
     revents: c_short,
 }
 
+#[cfg(test)]
+impl Item {
+    pub(crate) fn of(socket: *mut c_void) -> Self {
+        Self { socket, fd: -1, events: POLLIN, revents: 0 }
+    }
+    pub(crate) fn file(fd: c_int, events: c_short) -> Self {
+        Self { socket: std::ptr::null_mut(), fd, events, revents: 0 }
+    }
+}
+
 fn flags_of(events: c_short) -> PollFlags {
     let mut flags = PollFlags::empty();
     flags.set(PollFlags::IN, events & POLLIN != 0);
