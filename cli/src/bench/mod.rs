@@ -1,0 +1,370 @@
+//! `fabriq bench`: latency and throughput, on this host or between two. Reads the arguments and says who does what;
+//! the measuring is in `latency` and `throughput`, the default run in `suite`.
+
+mod latency;
+mod payload;
+mod report;
+mod suite;
+mod throughput;
+
+use std::io::Read;
+use std::time::Duration;
+
+use fabriq::{Context, Message, Socket, SocketType};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, note};
+use crate::units::{self, parse_duration, parse_rate, parse_size};
+use crate::wire::{Connection, Opening, refuse_inproc};
+use report::Report;
+
+/// Sizes when none are given, in bytes.
+const SIZES: [usize; 4] = [64, 1 << 10, 64 << 10, 1 << 20];
+
+/// How long to measure, and to run before that, when nothing is said.
+const DURATION: Duration = Duration::from_millis(500);
+const WARMUP: Duration = Duration::from_millis(100);
+
+/// How long the other side may be silent in the middle of a run.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the last messages of a run may take to go.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What may wait in the queues of a large-message run, in bytes; small messages wait by ZeroMQ's default mark.
+const QUEUED_BYTES: usize = 64 << 20;
+const QUEUED_MESSAGES: usize = 1000;
+
+const EXAMPLES: &str = "\
+Examples:
+  fabriq bench                                       all transports of this host
+  fabriq bench --size 64 --size 8K --duration 2s     other sizes, longer
+  fabriq bench --json > result.json
+  fabriq bench latency --bind 'tcp://*:5555'         on one host,
+  fabriq bench latency --connect tcp://host:5555     and on the other: prints one-way latency
+  fabriq bench throughput --bind 'tcp://*:5555'      on one host: prints the rates
+  fabriq bench throughput --connect tcp://host:5555  and on the other: sends
+
+Latency is REQ/REP, half of a round trip; throughput is PUSH/PULL, as the receiver sees it. Every message carries a \
+sequence number and a hash, and every one that arrives is verified; a mismatch ends the run with exit code 4.";
+
+/// Measure latency and throughput: of every transport of this host, or between two processes or hosts
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    between: Option<Between>,
+
+    #[command(flatten)]
+    load: LoadArgs,
+
+    /// Only this transport, as in inproc or tcp; repeatable [default: all]
+    #[arg(long = "transport", value_name = "SCHEME")]
+    transports: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Between {
+    /// Measure one-way latency: the side with --connect sends, measures and prints, the other sends back
+    Latency(PairArgs),
+    /// Measure throughput: the side with --connect sends, the other receives, measures and prints
+    Throughput(PairArgs),
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+struct LoadArgs {
+    /// Message size, as in 64, 1KiB or 1M; repeatable [default: 64, 1KiB, 64KiB and 1MiB]
+    #[arg(long = "size", value_name = "SIZE", value_parser = parse_size)]
+    sizes: Vec<usize>,
+
+    /// How long to measure each size [default: 500ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    duration: Option<Duration>,
+
+    /// How long to run each size before measuring [default: 100ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    warmup: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+struct PairArgs {
+    /// Wait at this URL for the other side; the real endpoint is said on stderr
+    #[arg(long, value_name = "URL", required_unless_present = "connect")]
+    bind: Option<String>,
+
+    /// Connect to the side that waits, and send
+    #[arg(long, value_name = "URL", conflicts_with = "bind")]
+    connect: Option<String>,
+
+    #[command(flatten)]
+    load: LoadArgs,
+
+    /// Open loop: send so many messages per second, each at its intended time whether or not earlier ones have come
+    /// back, and count latency from that time [default: closed loop, each after the one before]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    rate: Option<f64>,
+
+    /// Longest silence of the other side [default: no limit until it is there, then 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+
+    /// Say on stderr what happens to the connection
+    #[arg(long, short)]
+    verbose: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// We are the other process of a run of our own: print the endpoint alone, and end with standard input
+    #[arg(long, hide = true)]
+    as_peer: bool,
+}
+
+/// What to send, for one run.
+#[derive(Debug, Clone)]
+struct Load {
+    sizes: Vec<usize>,
+    duration: Duration,
+    warmup: Duration,
+    rate: Option<f64>,
+}
+
+impl Load {
+    fn new(args: LoadArgs, rate: Option<f64>) -> Result<Self, Failure> {
+        let sizes = if args.sizes.is_empty() { SIZES.to_vec() } else { args.sizes };
+        sizes.iter().try_for_each(|&size| payload::check_size(size))?;
+        let [duration, warmup] = [args.duration.unwrap_or(DURATION), args.warmup.unwrap_or(WARMUP)];
+        Ok(Self { sizes, duration, warmup, rate })
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let is_peer = match &args.between {
+        Some(Between::Latency(pair) | Between::Throughput(pair)) => pair.as_peer,
+        None => false,
+    };
+    if cfg!(debug_assertions) && !is_peer {
+        note("this is a debug build, several times slower than `cargo run --release -- bench`");
+    }
+    match args.between {
+        None => suite::run(Load::new(args.load, None)?, &args.transports, args.json),
+        Some(Between::Latency(args)) => run_pair(args, Kind::Latency),
+        Some(Between::Throughput(args)) => run_pair(args, Kind::Throughput),
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Latency,
+    Throughput,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::Throughput => "throughput",
+        }
+    }
+
+    /// The socket of one side.
+    fn socket_type(self, binds: bool, open_loop: bool) -> SocketType {
+        match (self, binds) {
+            (Self::Latency, true) => SocketType::Rep,
+            // A REQ waits for each reply, and that is what an open loop must not do.
+            (Self::Latency, false) if open_loop => SocketType::Dealer,
+            (Self::Latency, false) => SocketType::Req,
+            (Self::Throughput, true) => SocketType::Pull,
+            (Self::Throughput, false) => SocketType::Push,
+        }
+    }
+}
+
+fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
+    if args.as_peer {
+        end_with_stdin();
+    }
+    let binds = args.bind.is_some();
+    let Some(url) = args.bind.or(args.connect) else {
+        return Err(Failure::Usage("say --bind URL on one side and --connect URL on the other".to_owned()));
+    };
+    refuse_inproc(&url)?;
+    if binds && (args.load != LoadArgs::default() || args.rate.is_some()) {
+        return Err(Failure::Usage(
+            "--size, --duration, --warmup and --rate belong to the side with --connect; this one follows it"
+                .to_owned(),
+        ));
+    }
+    let load = Load::new(args.load, args.rate)?;
+    let context = fabriq::context()?;
+    let socket = new_socket(&context, kind.socket_type(binds, load.rate.is_some()))?;
+    let how = Opening { bind: binds, quiet: args.as_peer, verbose: args.verbose, timeout: args.timeout };
+    let mut connection = Connection::open(context, socket, &url, how)?;
+    if args.as_peer && binds {
+        crate::info::print(&format!("{}\n", connection.url))?;
+    }
+    let patience = args.timeout.unwrap_or(PATIENCE);
+    let progress = Progress::new(if binds || args.as_peer { 0 } else { load.sizes.len() });
+    let mut report = Report::new();
+    match (kind, binds) {
+        (Kind::Latency, true) => {
+            let echoed = latency::echo(&mut connection, patience)?;
+            connection.finish(false)?;
+            if !args.as_peer {
+                note(&format!("sent {echoed} messages back; the connecting side has the figures"));
+            }
+            return Ok(());
+        }
+        (Kind::Latency, false) => {
+            latency::greet(&mut connection, patience)?;
+            for &size in &load.sizes {
+                progress.step(&format!("latency, {}", units::size(size)));
+                report.latency.push(latency::measure(&connection, &load, size)?);
+            }
+            latency::dismiss(&connection)?;
+            report.load = Some((&load).into());
+        }
+        (Kind::Throughput, true) => {
+            let done = |row: &report::Throughput| progress.step(&units::size(row.size));
+            report.throughput = throughput::receive(&mut connection, patience, done)?;
+        }
+        (Kind::Throughput, false) => {
+            let sent = throughput::send(&mut connection, &load, patience, |size| {
+                progress.step(&format!("sending, {}", units::size(size)));
+            })?;
+            connection.finish(true)?;
+            progress.clear();
+            if !args.as_peer {
+                note(&format!("sent {sent} messages; the binding side has the figures"));
+            }
+            return Ok(());
+        }
+    }
+    progress.clear();
+    report.print(args.json)
+}
+
+/// Ends this process when the one that started it has closed our standard input, as its death does.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        std::process::exit(1);
+    });
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// What the two sides say to each other beside the data
+
+/// First part of every control message; data messages have one part only.
+const MARK: &str = "fabriq bench 1";
+
+/// Second part of a control message, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+enum Control {
+    /// Are you there? Comes back as it is.
+    Hello,
+    /// What follows are messages of this size, from a ring of so many.
+    Begin { size: usize, slots: u64 },
+    /// The warm-up is over.
+    Measure,
+    /// So many messages have been sent since `Begin`.
+    End { sent: u64 },
+    /// That was all.
+    Done,
+}
+
+impl Control {
+    fn message(&self) -> Result<Message, Failure> {
+        let json = serde_json::to_string(self)
+            .map_err(|error| Failure::Failed(format!("cannot write a control message: {error}")))?;
+        let mut message = Message::new(MARK);
+        message.push_back(json);
+        Ok(message)
+    }
+
+    /// `None`: it is data.
+    fn parse(message: &Message) -> Option<Result<Self, Failure>> {
+        if message.len() == 1 || message.part(0).is_none_or(|mark| mark != MARK) {
+            return None;
+        }
+        Some(serde_json::from_slice(message.body()).map_err(|_| {
+            Failure::Failed(
+                "the other side sends what this version does not know; use one version".to_owned(),
+            )
+        }))
+    }
+}
+
+/// Bounds the memory in the queues of a run with messages of `size` bytes.
+fn bound_queues(connection: &Connection, size: usize) -> Result<(), Failure> {
+    let mark = (QUEUED_BYTES / size.max(1)).clamp(4, QUEUED_MESSAGES) as u32;
+    Ok(connection.socket.set_options(|options| (options.send_hwm, options.receive_hwm) = (mark, mark))?)
+}
+
+fn new_socket(context: &Context, kind: SocketType) -> Result<Socket, Failure> {
+    let socket = context.socket(kind)?;
+    socket.set_options(|options| options.linger = Some(LINGER))?;
+    Ok(socket)
+}
+
+/// Opens a socket of a run within this program.
+fn open_quietly(
+    context: &Context,
+    kind: SocketType,
+    url: &str,
+    bind: bool,
+    patience: Duration,
+) -> Result<Connection, Failure> {
+    let how = Opening { bind, quiet: true, verbose: false, timeout: Some(patience) };
+    Connection::open(context.clone(), new_socket(context, kind)?, url, how)
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Progress
+
+/// A progress bar on stderr; nothing when that is no terminal.
+#[derive(Debug)]
+struct Progress(ProgressBar);
+
+impl Progress {
+    /// For so many steps; none: no bar.
+    fn new(steps: usize) -> Self {
+        if steps == 0 {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(steps as u64 + 1);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {elapsed} {wide_msg}") {
+            bar.set_style(style);
+        }
+        if !bar.is_hidden() {
+            // Rarely, since it wakes a thread beside those that are measured.
+            bar.enable_steady_tick(Duration::from_millis(500));
+        }
+        Self(bar)
+    }
+
+    /// The next step begins.
+    fn step(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+        self.0.inc(1);
+    }
+
+    fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,243 @@
+//! The default run: every transport that this host can run, against a peer that this program starts itself, as a
+//! thread or as another process. Measures nothing itself.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use fabriq::{Context, SocketType};
+
+use super::report::{Latency, Left, Report, Throughput};
+use super::{Kind, Load, Progress, latency, open_quietly, throughput};
+use crate::failure::Failure;
+use crate::schemes::{self, Scheme};
+use crate::units;
+
+/// How long our own peer may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the peer of a transport is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// A thread of this process, at this URL.
+    Thread(&'static str),
+    /// Another process, at a URL that each run binds anew.
+    Process(&'static str),
+}
+
+fn place(scheme: &str) -> Option<Place> {
+    match scheme {
+        "inproc" => Some(Place::Thread("inproc://fabriq-bench")),
+        "tcp" => Some(Place::Process("tcp://127.0.0.1:*")),
+        _ => None,
+    }
+}
+
+pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failure> {
+    let schemes = chosen(wanted)?;
+    let (mut places, mut skipped) = (Vec::new(), Vec::new());
+    for Scheme { scheme, why, .. } in &schemes {
+        let why = match (why, place(scheme)) {
+            (None, Some(place)) => {
+                places.push((*scheme, place));
+                continue;
+            }
+            (None, None) => {
+                "it has no address that every host has; use `bench latency` and `bench throughput`"
+            }
+            (Some(why), _) => why,
+        };
+        skipped.push(Left { transport: (*scheme).to_owned(), why: why.to_owned() });
+    }
+    let progress = Progress::new(2 * places.len() * load.sizes.len());
+    let (mut report, mut failed) = (Report::new(), Vec::new());
+    report.load = Some((&load).into());
+    let mut corrupt = false;
+    for (scheme, place) in places {
+        let measured = match place {
+            Place::Thread(url) => with_thread(url, &load, &progress, &mut report),
+            Place::Process(url) => with_process(url, scheme, &load, &progress, &mut report),
+        };
+        if let Err(failure) = measured {
+            corrupt |= matches!(failure, Failure::Corrupt(_));
+            failed.push(Left { transport: scheme.to_owned(), why: failure.into_text() });
+        }
+    }
+    progress.clear();
+    let text =
+        failed.iter().map(|left| format!("{}: {}", left.transport, left.why)).collect::<Vec<_>>().join("; ");
+    report.skipped = Some(skipped);
+    report.failed = Some(failed);
+    report.print(json)?;
+    match text.is_empty() {
+        true => Ok(()),
+        false if corrupt => Err(Failure::Corrupt(text)),
+        false => Err(Failure::Failed(text)),
+    }
+}
+
+/// The schemes asked for, or all.
+fn chosen(wanted: &[String]) -> Result<Vec<Scheme>, Failure> {
+    let mut schemes = schemes::all(&fabriq::transports());
+    for name in wanted {
+        if !schemes.iter().any(|known| known.scheme == name) {
+            let known: Vec<_> = schemes.iter().map(|known| known.scheme).collect();
+            return Err(Failure::Usage(format!("--transport {name}: there is {}", known.join(", "))));
+        }
+    }
+    schemes.retain(|known| wanted.is_empty() || wanted.iter().any(|name| name == known.scheme));
+    Ok(schemes)
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Within this process
+
+fn with_thread(url: &str, load: &Load, progress: &Progress, report: &mut Report) -> Result<(), Failure> {
+    let context = fabriq::context()?;
+    let open = |kind: Kind, bind| open_quietly(&context, kind.socket_type(bind, false), url, bind, PATIENCE);
+    beside(
+        &context,
+        {
+            let mut echo = open(Kind::Latency, true)?;
+            move || latency::echo(&mut echo, PATIENCE).map(drop)
+        },
+        || {
+            let mut here = open(Kind::Latency, false)?;
+            latency::greet(&mut here, PATIENCE)?;
+            measure_latency(&here, load, progress, &mut report.latency)
+        },
+    )?;
+    let mut here = open(Kind::Throughput, true)?;
+    let mut there = open(Kind::Throughput, false)?;
+    let send = move || {
+        // Dropping the socket leaves what is queued to the engine; the context outlives it.
+        let begin = |size| progress.step(&text(url, Kind::Throughput, size));
+        throughput::send(&mut there, load, PATIENCE, begin).map(drop)
+    };
+    beside(&context, send, || {
+        report.throughput.extend(throughput::receive(&mut here, PATIENCE, |_| {})?);
+        Ok(())
+    })
+}
+
+/// Runs `there` in a thread beside `here`. When one fails, the other is not left waiting.
+fn beside(
+    context: &Context,
+    there: impl FnOnce() -> Result<(), Failure> + Send,
+    here: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let shutting_down = |result: Result<(), Failure>| result.inspect_err(|_| context.shutdown());
+    std::thread::scope(|scope| {
+        let there = scope.spawn(move || shutting_down(there()));
+        let here = shutting_down(here());
+        let there =
+            there.join().unwrap_or_else(|_| Err(Failure::Failed("the peer's thread panicked".to_owned())));
+        // The one that failed first has the cause; the other only says that the context is terminated.
+        match (here, there) {
+            (Err(Failure::Failed(_)), Err(cause)) => Err(cause),
+            (here, there) => here.and(there),
+        }
+    })
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// With another process
+
+fn with_process(
+    url: &str,
+    scheme: &str,
+    load: &Load,
+    progress: &Progress,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let context = fabriq::context()?;
+    let mut peer = Peer::start(&["latency", "--bind", url])?;
+    let there = peer.endpoint()?;
+    let mut here = open_quietly(&context, SocketType::Req, &there, false, PATIENCE)?;
+    latency::greet(&mut here, PATIENCE)?;
+    measure_latency(&here, load, progress, &mut report.latency)?;
+    peer.finish()?;
+    drop(here);
+
+    let mut here = open_quietly(&context, SocketType::Pull, url, true, PATIENCE)?;
+    let nanoseconds = |time: Duration| format!("{}ns", time.as_nanos());
+    let (duration, warmup) = (nanoseconds(load.duration), nanoseconds(load.warmup));
+    let mut arguments =
+        vec!["throughput", "--connect", &here.url, "--duration", &duration, "--warmup", &warmup];
+    let sizes: Vec<_> = load.sizes.iter().map(usize::to_string).collect();
+    arguments.extend(sizes.iter().flat_map(|size| ["--size", size]));
+    let peer = Peer::start(&arguments)?;
+    let mut sizes = load.sizes.iter();
+    let mut step = || sizes.next().map_or((), |&size| progress.step(&text(scheme, Kind::Throughput, size)));
+    step();
+    let step = std::cell::RefCell::new(step);
+    let rows = throughput::receive(&mut here, PATIENCE, |_: &Throughput| step.borrow_mut()())?;
+    report.throughput.extend(rows);
+    peer.finish()
+}
+
+fn measure_latency(
+    here: &crate::wire::Connection,
+    load: &Load,
+    progress: &Progress,
+    rows: &mut Vec<Latency>,
+) -> Result<(), Failure> {
+    for &size in &load.sizes {
+        progress.step(&text(&here.url, Kind::Latency, size));
+        rows.push(latency::measure(here, load, size)?);
+    }
+    latency::dismiss(here)
+}
+
+fn text(url: &str, kind: Kind, size: usize) -> String {
+    let scheme = url.split("://").next().unwrap_or(url);
+    format!("{scheme} {}, {}", kind.name(), units::size(size))
+}
+
+/// This program as another process; killed when dropped.
+struct Peer {
+    child: Child,
+    /// Its end tells the peer that we have gone, however we went.
+    _alive: Option<ChildStdin>,
+}
+
+impl Peer {
+    fn start(arguments: &[&str]) -> Result<Self, Failure> {
+        let failed = |error| Failure::Failed(format!("cannot start this program as its own peer: {error}"));
+        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        command.arg("bench").args(arguments).arg("--as-peer");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+        let alive = child.stdin.take();
+        Ok(Self { child, _alive: alive })
+    }
+
+    /// Where it listens.
+    fn endpoint(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        if let Some(stdout) = self.child.stdout.take() {
+            let _ = BufReader::new(stdout).read_line(&mut line);
+        }
+        match line.trim_end() {
+            "" => Err(Failure::Failed("the peer process ended before it listened".to_owned())),
+            url => Ok(url.to_owned()),
+        }
+    }
+
+    /// Waits for its end.
+    fn finish(mut self) -> Result<(), Failure> {
+        let status = self.child.wait();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Failure::Failed(format!("the peer process failed: {status}"))),
+            Err(error) => Err(Failure::Failed(format!("cannot wait for the peer process: {error}"))),
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Both do nothing when it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,136 @@
+//! Throughput: one side pushes as fast as it can or is told to, the other pulls, verifies and measures.
+
+use std::time::{Duration, Instant};
+
+use super::payload::{Ring, Verifier};
+use super::report::Throughput;
+use super::{Control, Load, bound_queues};
+use crate::failure::Failure;
+use crate::wire::Connection;
+
+/// Bytes sent between two looks at the clock, which takes as long as a small message.
+const BYTES_PER_LOOK: usize = 16 << 10;
+
+/// Sends a run for each size. The number of messages.
+pub(super) fn send(
+    connection: &mut Connection,
+    load: &Load,
+    patience: Duration,
+    begin: impl Fn(usize),
+) -> Result<u64, Failure> {
+    if !connection.watch.wait_ready(connection.timeout()) {
+        return Err(connection.timed_out("nobody came to receive", connection.timeout().unwrap_or_default()));
+    }
+    connection.set_timeout(Some(patience))?;
+    let mut all = 0;
+    for &size in &load.sizes {
+        begin(size);
+        let ring = Ring::new(&connection.context, size)?;
+        bound_queues(connection, size)?;
+        connection.send(Control::Begin { size, slots: ring.slots() }.message()?)?;
+        let mut stream =
+            Stream { connection, ring, size, sent: 0, pace: load.rate.map(|rate| (Instant::now(), rate)) };
+        let start = Instant::now();
+        stream.send_until(start + load.warmup)?;
+        connection.send(Control::Measure.message()?)?;
+        stream.send_until(start + load.warmup + load.duration)?;
+        let sent = stream.sent;
+        connection.send(Control::End { sent }.message()?)?;
+        all += sent;
+    }
+    connection.send(Control::Done.message()?)?;
+    Ok(all)
+}
+
+struct Stream<'a> {
+    connection: &'a Connection,
+    ring: Ring,
+    size: usize,
+    sent: u64,
+    /// Since when, and how many per second.
+    pace: Option<(Instant, f64)>,
+}
+
+impl Stream<'_> {
+    /// At least one message.
+    fn send_until(&mut self, end: Instant) -> Result<(), Failure> {
+        let batch = match self.pace {
+            None => (BYTES_PER_LOOK / self.size).clamp(1, 64),
+            Some(_) => 1,
+        };
+        loop {
+            if let Some((start, rate)) = self.pace {
+                sleep_until(start + Duration::from_secs_f64(self.sent as f64 / rate));
+            }
+            for _ in 0..batch {
+                self.connection.send(self.ring.message(self.sent))?;
+                self.sent += 1;
+            }
+            if Instant::now() >= end {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Sleeps as far as sleeping is exact, and spins the rest.
+fn sleep_until(time: Instant) {
+    let left = time.saturating_duration_since(Instant::now());
+    if let Some(long) = left.checked_sub(Duration::from_millis(1)) {
+        std::thread::sleep(long);
+    }
+    while Instant::now() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Receives, verifies and measures until the other side is done.
+pub(super) fn receive(
+    connection: &mut Connection,
+    patience: Duration,
+    done: impl Fn(&Throughput),
+) -> Result<Vec<Throughput>, Failure> {
+    let mut rows = Vec::new();
+    loop {
+        let first = connection.recv()?;
+        connection.set_timeout(Some(patience))?;
+        match Control::parse(&first).transpose()? {
+            Some(Control::Begin { size, slots }) => {
+                bound_queues(connection, size)?;
+                let row = receive_run(connection, size, slots)?;
+                done(&row);
+                rows.push(row);
+            }
+            Some(Control::Done) => return Ok(rows),
+            _ => {
+                return Err(Failure::Failed(format!(
+                    "{}: this is not the beginning of a run; the other side must be one `fabriq bench throughput \
+                     --connect`, started after this one was there",
+                    connection.url
+                )));
+            }
+        }
+    }
+}
+
+/// One size, from its `Begin` to its `End`.
+fn receive_run(connection: &Connection, size: usize, slots: u64) -> Result<Throughput, Failure> {
+    let mut verifier = Verifier::new(size, slots.max(1));
+    let (mut start, mut before) = (Instant::now(), 0);
+    loop {
+        let message = connection.recv()?;
+        if message.len() == 1 {
+            verifier.check(message.body())?;
+            continue;
+        }
+        match Control::parse(&message).transpose()? {
+            Some(Control::Measure) => (start, before) = (Instant::now(), verifier.count),
+            Some(Control::End { sent }) => {
+                let seconds = start.elapsed().as_secs_f64();
+                verifier.finish(sent)?;
+                return Ok(Throughput::new(&connection.url, size, verifier.count - before, seconds));
+            }
+            _ => return Err(Failure::Corrupt("a message of the run is neither data nor its end".to_owned())),
+        }
+    }
+}

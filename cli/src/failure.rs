@@ -1,0 +1,80 @@
+//! How the program fails: a text on stderr and an exit code. Knows no subcommand.
+
+use std::io;
+use std::process::ExitCode;
+
+use fabriq::{Error, OpenError, SendError};
+
+/// Why a subcommand did not finish.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something went wrong.
+    Failed(String),
+    /// The arguments make no sense, or the URL cannot.
+    Usage(String),
+    /// Nothing came or went in the time allowed.
+    TimedOut(String),
+    /// Data arrived damaged, out of order or not at all.
+    Corrupt(String),
+    /// Whoever read our output has gone, as `head` does when it has enough. Not an error.
+    OutputClosed,
+}
+
+impl Failure {
+    /// Says it on stderr; the process's exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        let (text, code) = match self {
+            Self::OutputClosed => return ExitCode::SUCCESS,
+            Self::Failed(text) => (text, 1),
+            Self::Usage(text) => (text, 2),
+            Self::TimedOut(text) => (text, 3),
+            Self::Corrupt(text) => (text, 4),
+        };
+        note(&format!("error: {text}"));
+        ExitCode::from(code)
+    }
+
+    /// The text alone.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Failed(text) | Self::Usage(text) | Self::TimedOut(text) | Self::Corrupt(text) => text,
+            Self::OutputClosed => "the output was closed".to_owned(),
+        }
+    }
+
+    /// An output that failed; quiet when nobody reads any more.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Failed(format!("cannot write to standard output: {error}; is the disk full?")),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Again => Self::TimedOut(text),
+            Error::Open(
+                OpenError::BadEndpoint(_)
+                | OpenError::BadAddress { .. }
+                | OpenError::Incompatible { .. }
+                | OpenError::UnknownScheme { .. },
+            ) => Self::Usage(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(not_sent: SendError) -> Self {
+        not_sent.error.into()
+    }
+}
+
+/// One line on stderr. A closed stderr is nobody's problem.
+pub(crate) fn note(text: &str) {
+    use io::Write;
+    let _ = writeln!(io::stderr(), "fabriq: {text}");
+}

@@ -1,0 +1,55 @@
+//! Which URL schemes there are, in this build and beyond it, and why one cannot be used. Opens nothing.
+
+use std::sync::Arc;
+
+use fabriq::Transport;
+use serde::Serialize;
+
+/// The schemes that fabriq knows or will know, with what each is for.
+const KNOWN: [(&str, &str); 7] = [
+    ("inproc", "between threads of one process"),
+    ("ipc", "between processes of one host"),
+    ("tcp", "between hosts, and to every other ZeroMQ peer"),
+    ("verbs", "RDMA: InfiniBand, RoCE, iWARP"),
+    ("ofi", "libfabric: EFA, Omni-Path, Slingshot and others"),
+    ("pgm", "reliable multicast over raw IP"),
+    ("epgm", "reliable multicast over UDP"),
+];
+
+/// One scheme.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Scheme {
+    /// Without `://`.
+    pub(crate) scheme: &'static str,
+    /// Whether this build and this host can use it.
+    pub(crate) available: bool,
+    /// Why not.
+    pub(crate) why: Option<String>,
+    /// What for.
+    pub(crate) purpose: &'static str,
+}
+
+/// All schemes of `transports`, and those that this build lacks.
+pub(crate) fn all(transports: &[Arc<dyn Transport>]) -> Vec<Scheme> {
+    let purpose = |scheme| KNOWN.iter().find(|known| known.0 == scheme).map_or("", |known| known.1);
+    let mut schemes = Vec::new();
+    for transport in transports {
+        let why = transport.unavailable();
+        for &scheme in transport.schemes() {
+            schemes.push(Scheme {
+                scheme,
+                available: why.is_none(),
+                why: why.clone(),
+                purpose: purpose(scheme),
+            });
+        }
+    }
+    for (scheme, purpose) in KNOWN {
+        if !schemes.iter().any(|known| known.scheme == scheme) {
+            let why = Some("not in this build".to_owned());
+            schemes.push(Scheme { scheme, available: false, why, purpose });
+        }
+    }
+    schemes.sort_by_key(|scheme| KNOWN.iter().position(|known| known.0 == scheme.scheme));
+    schemes
+}

@@ -1,0 +1,130 @@
+//! Watches a socket's events: tells the user what it waits for and why a peer is refused, and the program when a peer
+//! is there. Changes nothing.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fabriq::{DownReason, EventKind, Monitor, Socket, SocketType, Violation};
+
+use crate::failure::note;
+
+/// How long a program may wait in silence before it says for what.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Which peers there are and have been.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch(Arc<(Mutex<Peers>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Peers {
+    /// Whether one was ever there.
+    met: bool,
+    now: u32,
+}
+
+impl Watch {
+    /// Watches `socket` from now on, until it closes. With `waiting`, says that after a while without a peer.
+    pub(crate) fn start(socket: &Socket, waiting: Option<String>, verbose: bool) -> Self {
+        let watch = Self::default();
+        let (monitor, kind, shared) = (socket.monitor(), socket.socket_type(), watch.clone());
+        let watching = move || shared.run(&monitor, kind, waiting.as_deref(), verbose);
+        // Without the thread there is no news, but messages still flow.
+        if std::thread::Builder::new().name("watch".to_owned()).spawn(watching).is_err() {
+            note("cannot start a thread that watches the connection; going on without");
+            watch.changed(|peers| *peers = Peers { met: true, now: 1 });
+        }
+        watch
+    }
+
+    /// Waits for the first peer whose handshake is over; `None` waits for ever. `false` if none came.
+    pub(crate) fn wait_ready(&self, timeout: Option<Duration>) -> bool {
+        let (peers, changed) = (self.lock(), &self.0.1);
+        match timeout {
+            None => changed.wait_while(peers, |peers| !peers.met).unwrap_or_else(PoisonError::into_inner).met,
+            Some(timeout) => {
+                let waited = changed.wait_timeout_while(peers, timeout, |peers| !peers.met);
+                waited.unwrap_or_else(PoisonError::into_inner).0.met
+            }
+        }
+    }
+
+    /// For the text of a time-out: what became of the peers, and what to do.
+    pub(crate) fn peers(&self) -> &'static str {
+        match *self.lock() {
+            Peers { met: false, .. } => "no peer was there; check the URL, and that one runs",
+            Peers { now: 0, .. } => "the peer has gone; see why it ended, or start it again",
+            _ => "a peer is there; allow more time, or look at what it does",
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Peers> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Peers)) {
+        change(&mut self.lock());
+        self.0.1.notify_all();
+    }
+
+    fn run(&self, monitor: &Monitor, kind: SocketType, mut waiting: Option<&str>, verbose: bool) {
+        let say_at = Instant::now() + SILENCE;
+        let mut said = HashSet::new();
+        loop {
+            let timeout = match waiting {
+                Some(_) => say_at.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            let Some(event) = monitor.next_timeout(timeout) else {
+                if let Some(text) = waiting.take_if(|_| Instant::now() >= say_at) {
+                    note(text);
+                }
+                continue;
+            };
+            if verbose && event.kind != EventKind::Stopped {
+                note(&format!("{}: {:?}", event.endpoint, event.kind));
+            }
+            match event.kind {
+                EventKind::HandshakeSucceeded => {
+                    waiting = None;
+                    self.changed(|peers| *peers = Peers { met: true, now: peers.now + 1 });
+                }
+                EventKind::Disconnected(..) => self.changed(|peers| peers.now = peers.now.saturating_sub(1)),
+                EventKind::HandshakeFailed(reason) if said.insert(reason.to_string()) => {
+                    note(&format!(
+                        "{}: a peer was refused: {reason}{}; still trying",
+                        event.endpoint,
+                        remedy(kind, reason)
+                    ));
+                }
+                EventKind::Stopped => return,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn remedy(kind: SocketType, reason: DownReason) -> String {
+    match reason {
+        DownReason::Violation(Violation::IncompatibleSocket) => {
+            let takes = match kind {
+                SocketType::Push => "PULL (`fabriq recv`)",
+                SocketType::Pull => "PUSH (`fabriq send`)",
+                SocketType::Req => "REP or ROUTER (`fabriq rep`)",
+                SocketType::Rep => "REQ or DEALER (`fabriq req`)",
+                SocketType::Pub => "SUB or XSUB (`fabriq sub`)",
+                SocketType::Sub => "PUB or XPUB (`fabriq pub`)",
+                SocketType::Dealer => "REP, DEALER or ROUTER",
+                _ => "another type",
+            };
+            format!("; this end is a {kind} socket, which needs {takes} at the other")
+        }
+        DownReason::Violation(Violation::BadGreeting) => {
+            "; whoever has that port speaks another protocol: check the port".to_owned()
+        }
+        DownReason::Violation(Violation::MechanismMismatch) => {
+            "; it wants PLAIN or CURVE security, and this program has none".to_owned()
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,119 @@
+//! `fabriq bench` and `fabriq info` as real processes: that they finish, agree with each other and notice damage. Says
+//! nothing about speed.
+
+mod support;
+
+use std::time::Duration;
+
+use fabriq::{Message, SocketType};
+use serde_json::Value;
+use support::{Running, run};
+
+const SHORT: [&str; 6] = ["--duration", "20ms", "--warmup", "2ms", "--size", "64"];
+
+fn with<'a>(first: &[&'a str], rest: &[&'a str]) -> Vec<&'a str> {
+    [first, rest].concat()
+}
+
+#[test]
+fn info_knows_every_scheme() {
+    let info: Value = serde_json::from_str(&run(&["info", "--json"]).printed()).unwrap();
+    let state = |name: &str| {
+        let schemes = info["schemes"].as_array().unwrap();
+        let scheme = schemes.iter().find(|scheme| scheme["scheme"] == name).unwrap();
+        (scheme["available"].as_bool().unwrap(), scheme["why"].as_str().map(str::to_owned))
+    };
+    assert_eq!(state("inproc"), (true, None));
+    assert_eq!(state("tcp"), (true, None));
+    for missing in ["verbs", "ofi", "pgm", "epgm"] {
+        let (available, why) = state(missing);
+        assert!(available != why.is_some(), "{missing}: {why:?}");
+    }
+    assert!(info["cpus"].as_u64().unwrap() > 0);
+    assert!(info["kernel"].as_str().unwrap().starts_with("Linux "));
+    let text = run(&["info"]).printed();
+    let tcp = text.lines().find(|line| line.starts_with("tcp://")).unwrap();
+    assert!(tcp.contains(" yes ") && text.contains("ZMTP 3.1"), "{text}");
+}
+
+#[test]
+fn the_default_run_measures_every_transport_and_size() {
+    let arguments = with(&["bench", "--json", "--size", "2K"], &SHORT);
+    let report: Value = serde_json::from_str(&run(&arguments).printed()).unwrap();
+    assert_eq!(report["failed"].as_array().unwrap().len(), 0, "{report}");
+    for kind in ["latency", "throughput"] {
+        let rows = report[kind].as_array().unwrap();
+        let rows: Vec<_> = rows.iter().map(|row| (row["transport"].as_str(), row["size"].as_u64())).collect();
+        for transport in ["inproc", "tcp"] {
+            for size in [2048, 64] {
+                assert!(rows.contains(&(Some(transport), Some(size))), "{kind} {transport} {size}: {rows:?}");
+            }
+        }
+    }
+    for row in report["latency"].as_array().unwrap() {
+        let figures =
+            ["min_us", "p50_us", "p99_us", "p99_9_us", "max_us"].map(|name| row[name].as_f64().unwrap());
+        assert!(figures[0] > 0.0 && figures.is_sorted(), "{row}");
+    }
+    for row in report["throughput"].as_array().unwrap() {
+        assert!(
+            row["messages"].as_u64() > Some(0) && row["messages_per_second"].as_f64() > Some(0.0),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn the_table_is_for_people_and_progress_only_for_terminals() {
+    let finished = run(&with(&["bench", "--transport", "tcp", "--transport", "pgm"], &SHORT));
+    let noise: Vec<_> = finished.stderr.lines().filter(|line| !line.contains("debug build")).collect();
+    assert!(noise.is_empty(), "{noise:?}");
+    let table = finished.printed();
+    assert!(table.contains("p99.9") && table.contains("GB/s"), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("tcp") && line.contains("64 B")), "{table}");
+    assert!(table.contains("skipped pgm: "), "{table}");
+}
+
+#[test]
+fn latency_between_two_processes() {
+    for rate in [&[][..], &["--rate", "5k"]] {
+        let (echo, url) = Running::bound(&["bench", "latency", "--bind", "tcp://127.0.0.1:*"]);
+        let arguments = with(&["bench", "latency", "--connect", &url, "--json"], &with(&SHORT, rate));
+        let report: Value = serde_json::from_str(&run(&arguments).printed()).unwrap();
+        let row = &report["latency"][0];
+        assert!(row["messages"].as_u64() > Some(0) && row["p50_us"].as_f64() > Some(0.0), "{report}");
+        assert_eq!(row["rate_asked"].as_f64(), rate.last().map(|_| 5000.0));
+        echo.finish().printed();
+    }
+}
+
+#[test]
+fn throughput_between_two_processes() {
+    let (receiver, url) = Running::bound(&["bench", "throughput", "--bind", "tcp://127.0.0.1:*", "--json"]);
+    let arguments = with(&["bench", "throughput", "--connect", &url, "--rate", "100k"], &SHORT);
+    assert_eq!(run(&arguments).printed(), "");
+    let report: Value = serde_json::from_str(&receiver.finish().printed()).unwrap();
+    assert!(report["throughput"][0]["messages"].as_u64() > Some(0), "{report}");
+}
+
+/// A peer that says it sends benchmark messages, and then sends `data`.
+fn after_bad_data(data: &[&[u8]]) -> String {
+    let (receiver, url) = Running::bound(&["bench", "throughput", "--bind", "tcp://127.0.0.1:*"]);
+    let context = fabriq::context().unwrap();
+    let push = context.socket(SocketType::Push).unwrap();
+    push.connect(&url).unwrap();
+    let control = |json: &str| Message::from_parts(["fabriq bench 1", json]).unwrap();
+    push.send(control(r#"{"Begin":{"size":64,"slots":3}}"#)).unwrap();
+    data.iter().for_each(|data| push.send(*data).unwrap());
+    push.send(control(r#"{"End":{"sent":5}}"#)).unwrap();
+    let said = receiver.finish().failed(4);
+    push.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
+    said
+}
+
+#[test]
+fn damage_has_an_exit_code_of_its_own() {
+    assert!(after_bad_data(&[&[0; 64]]).contains("hash"));
+    assert!(after_bad_data(&[&[0; 63]]).contains("63 bytes"));
+    assert!(after_bad_data(&[]).contains("5 messages were sent and 0 arrived"));
+}
