@@ -345,8 +345,31 @@ impl Core {
                     || state.real.as_ref().is_some_and(|real| real.as_str() == url))
         });
         let Some(key) = found.map(|(key, _)| key) else { return false };
+        self.let_go(key, linger, now);
         self.drop_endpoint(key, linger, now);
         true
+    }
+
+    /// What giving an endpoint up means for its links, as in libzmq: those that a listener accepted are closed with it,
+    /// and what a dialled one has received and nobody has taken is dropped.
+    fn let_go(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
+        let Some(state) = self.endpoints.find(key) else { return };
+        match state.conduit.and_then(|conduit| self.conduits.find_mut(conduit)) {
+            Some(conduit) => {
+                if let Some(pipe) = conduit.pipe.take() {
+                    conduit.socket.lock().detach(pipe);
+                }
+            }
+            // In-process links stand by themselves, without the name that brought them together.
+            None if state.kind == SessionKind::InProcess => {}
+            None => {
+                for conduit in self.conduits.keys() {
+                    if self.conduits.find(conduit).is_some_and(|conduit| conduit.endpoint == key) {
+                        self.close_conduit(conduit, linger, now);
+                    }
+                }
+            }
+        }
     }
 
     /// Ends an endpoint. The pipe of a dialling one is closed with the linger given.
@@ -599,10 +622,15 @@ impl Core {
             return;
         }
         let options = state.socket.options();
-        let (Some(interval), max) = (options.reconnect_interval, options.reconnect_interval_max) else {
+        let (interval, max) = (options.reconnect_interval, options.reconnect_interval_max);
+        drop(options);
+        let Some(interval) = interval else {
+            // As in libzmq, an endpoint that never dials again is gone, and its pipe takes no more messages.
+            if let Some(conduit) = state.conduit {
+                self.remove_conduit(conduit);
+            }
             return;
         };
-        drop(options);
         // libzmq adds up to one interval of jitter, so that a thousand clients do not come back at once; half is
         // enough for that and costs less time.
         self.jitter ^= self.jitter << 13;

@@ -143,12 +143,14 @@ impl Socket {
         })?)
     }
 
-    /// Stops listening at `endpoint`, as given to `bind` or returned by it. Links that are up stay.
+    /// Stops listening at `endpoint`, as given to `bind` or returned by it, and closes the links that came by it; what is
+    /// queued for them still goes out within the linger time. In-process links stay up.
     pub fn unbind(&self, endpoint: &str) -> Result<(), Error> {
         self.close_endpoint(endpoint, Role::Bind)
     }
 
-    /// Stops dialling `endpoint` and closes its link; what is queued for it still goes out within the linger time.
+    /// Stops dialling `endpoint` and closes its link; what is queued for it still goes out within the linger time, and
+    /// what was received from it but not taken is dropped.
     pub fn disconnect(&self, endpoint: &str) -> Result<(), Error> {
         self.close_endpoint(endpoint, Role::Connect)
     }

@@ -199,6 +199,13 @@ impl SocketState {
         self.settle();
     }
 
+    /// The application has no more use for a pipe: what it wrote still goes out, what it has not read is dropped.
+    pub(crate) fn detach(&mut self, pipe: PipeId) {
+        self.pattern.write_closed(&mut self.pipes, pipe);
+        self.pipes.ended.push(pipe);
+        self.settle();
+    }
+
     #[inline]
     pub(crate) fn send(&mut self, message: Message) -> Result<(), NotSent> {
         let sent = self.pattern.send(&mut self.pipes, message);

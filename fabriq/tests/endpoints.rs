@@ -1,0 +1,83 @@
+//! What giving an endpoint up does to its links, as in libzmq. Tests no pattern.
+
+use std::time::{Duration, Instant};
+
+use fabriq::{Error, Socket, SocketType};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until nobody takes what `socket` would send.
+fn until_alone(socket: &Socket) {
+    let start = Instant::now();
+    while socket.is_writable() {
+        assert!(start.elapsed() < PATIENCE, "the link is still there");
+        let _ = socket.try_recv();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn unbinding_closes_the_links_that_were_accepted() {
+    let context = fabriq::context().unwrap();
+    let push = context.socket(SocketType::Push).unwrap();
+    let pull = context.socket(SocketType::Pull).unwrap();
+    let endpoint = push.bind("tcp://127.0.0.1:*").unwrap();
+    pull.connect(endpoint.as_str()).unwrap();
+    push.send("a").unwrap();
+    assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "a");
+    push.send("queued").unwrap();
+    push.unbind(endpoint.as_str()).unwrap();
+    until_alone(&push);
+    assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "queued", "within the linger time");
+}
+
+#[test]
+fn unbinding_a_name_keeps_in_process_links() {
+    let context = fabriq::context().unwrap();
+    let push = context.socket(SocketType::Push).unwrap();
+    let pull = context.socket(SocketType::Pull).unwrap();
+    push.bind("inproc://unbinding").unwrap();
+    pull.connect("inproc://unbinding").unwrap();
+    push.send("a").unwrap();
+    assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "a");
+    push.unbind("inproc://unbinding").unwrap();
+    push.send("b").unwrap();
+    assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "b");
+}
+
+#[test]
+fn disconnecting_drops_what_was_not_taken_and_sends_what_was_queued() {
+    for url in ["tcp://127.0.0.1:*", "inproc://disconnecting"] {
+        let context = fabriq::context().unwrap();
+        let here = context.socket(SocketType::Pair).unwrap();
+        let there = context.socket(SocketType::Pair).unwrap();
+        let endpoint = there.bind(url).unwrap();
+        here.connect(endpoint.as_str()).unwrap();
+        there.send_timeout("first", PATIENCE).unwrap();
+        there.send("unread").unwrap();
+        assert_eq!(here.recv_timeout(PATIENCE).unwrap().body(), "first");
+        here.send("queued").unwrap();
+        here.disconnect(endpoint.as_str()).unwrap();
+        assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "queued");
+        assert_eq!(here.recv_timeout(Duration::from_millis(50)).unwrap_err(), Error::Again);
+        assert!(!here.is_writable());
+    }
+}
+
+#[test]
+fn without_reconnects_a_lost_link_takes_its_pipe_along() {
+    let context = fabriq::context().unwrap();
+    let here = context.socket(SocketType::Pair).unwrap();
+    here.set_options(|options| options.reconnect_interval = None).unwrap();
+    let there = context.socket(SocketType::Pair).unwrap();
+    let endpoint = there.bind("tcp://127.0.0.1:*").unwrap();
+    here.connect(endpoint.as_str()).unwrap();
+    here.send("a").unwrap();
+    assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "a");
+    there.unbind(endpoint.as_str()).unwrap();
+    until_alone(&here);
+    there.bind(endpoint.as_str()).unwrap();
+    here.connect(endpoint.as_str()).unwrap();
+    here.send_timeout("b", PATIENCE).unwrap();
+    assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "b");
+}
