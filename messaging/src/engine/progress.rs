@@ -714,6 +714,10 @@ impl Shard {
             armed
         };
         if armed == Armed::Busy {
+            // A leader that went to sleep before this turn knows nothing of the work that the turn has left.
+            if self.leader_parked.load(Ordering::SeqCst) {
+                self.leader_event.set();
+            }
             return;
         }
         self.background.store(EPOLL, Ordering::SeqCst);
