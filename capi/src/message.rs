@@ -202,8 +202,8 @@ pub unsafe extern "C" fn zmq_msg_copy(to: *mut RawMsg, from: *mut RawMsg) -> c_i
     export(-1, || {
         // SAFETY: messages of the caller's.
         unsafe { live(to) }?;
-        // SAFETY: as above; the reference ends with this block.
         let copy = {
+            // SAFETY: as above; the reference ends with this block.
             let from = unsafe { live(from) }?;
             let mut copy = Msg::received(from.frame(), from.more);
             from.shared |= matches!(from.content, Content::Shared(_));
