@@ -26,6 +26,9 @@ const HANDSHAKE_FAILED_PROTOCOL: u16 = 0x2000;
 /// How often a monitor looks whether the context ends.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long an event waits for a reader.
+const READER_COMES: Duration = Duration::from_secs(1);
+
 /// ZMQ_PROTOCOL_ERROR_* of what a peer did.
 fn protocol_error(violation: Violation) -> i32 {
     match violation {
@@ -86,9 +89,9 @@ fn forward(monitor: &Monitor, pair: &Socket, wanted: u16) {
             continue;
         }
         let (number, message) = message_of(&event);
-        // Like libzmq, never waits for a reader.
+        // A reader may still be on its way; without one the event is dropped.
         if number & wanted != 0
-            && let Err(refused) = pair.try_send(message)
+            && let Err(refused) = pair.send_timeout(message, READER_COMES)
             && refused.error == fabriq::Error::Terminated
         {
             return;
