@@ -26,7 +26,7 @@ const HANDSHAKE_FAILED_PROTOCOL: u16 = 0x2000;
 /// How often a monitor looks whether the context ends.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long an event waits for a reader.
+/// How long an event waits for a reader, also after the end.
 const READER_COMES: Duration = Duration::from_secs(1);
 
 /// ZMQ_PROTOCOL_ERROR_* of what a peer did.
@@ -108,8 +108,8 @@ fn start(sock: &Sock, address: &str, wanted: u16) -> Result<()> {
         return Err(libc::EPROTONOSUPPORT);
     }
     let (pair, opened, _): (Socket, Opened, _) = sock.ctx.open(SocketType::Pair)?;
-    // The last events must not keep a context from its end.
-    let quick = |options: &mut fabriq::Options| options.linger = Some(Duration::ZERO);
+    // The last events are for a reader, but must not keep a context from its end.
+    let quick = |options: &mut fabriq::Options| options.linger = Some(READER_COMES);
     pair.set_options(quick).map_err(|error| errno::of(&error))?;
     pair.bind(address).map_err(|error| errno::of(&error))?;
     let monitor = sock.socket.monitor();
