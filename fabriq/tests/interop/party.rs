@@ -59,7 +59,9 @@ impl World {
         let socket = self.theirs.socket(number(kind));
         socket.set_time(Setting::SendTimeout, PATIENCE);
         socket.set_time(Setting::ReceiveTimeout, PATIENCE);
-        socket.set_time(Setting::Linger, Duration::from_secs(5));
+        // A SUB that lost its peer would linger for the subscriptions that it wants to say again.
+        let linger = if kind == SocketType::Sub { 0 } else { 5 };
+        socket.set_time(Setting::Linger, Duration::from_secs(linger));
         socket.set_time(Setting::ReconnectInterval, Duration::from_millis(20));
         socket
     }
