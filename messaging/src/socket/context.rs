@@ -140,6 +140,9 @@ impl Context {
     /// Makes every call on every socket of this context fail with [`Error::Terminated`], also those that are waiting
     /// now. Sockets still have to be dropped.
     pub fn shutdown(&self) {
+        if self.shared.is_foreign() {
+            return;
+        }
         let mut sockets = self.shared.lock_sockets();
         sockets.0 = true;
         let open: Vec<_> = sockets.1.values().filter_map(Weak::upgrade).collect();
@@ -152,9 +155,10 @@ impl Context {
     }
 
     /// Waits until everything that closed sockets left has been sent or its linger time is over; at most `timeout`.
-    /// `false` if that was too short.
+    /// `false` if that was too short. A forked child has nothing to wait for.
     pub fn wait_until_sent(&self, timeout: Option<Duration>) -> bool {
-        self.shared.shard.wait_until_quiet(timeout.map(|timeout| Instant::now() + timeout))
+        self.shared.is_foreign()
+            || self.shared.shard.wait_until_quiet(timeout.map(|timeout| Instant::now() + timeout))
     }
 
     /// Lends a writable frame of `len` bytes from the pool, to fill and send without a copy. Beyond the pool's budget,
@@ -190,6 +194,9 @@ impl ContextShared {
     }
 
     pub(crate) fn loan(&self, len: usize) -> Result<FrameMut, Error> {
+        if self.is_foreign() {
+            return Err(Error::Forked);
+        }
         self.send_pool.take_or_own(len).ok_or(Error::System("no memory for a frame of that size", 12))
     }
 

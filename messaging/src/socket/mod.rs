@@ -177,7 +177,7 @@ impl Socket {
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         match self.send_once(message.into()) {
             Ok(()) => Ok(()),
-            Err(NotSent { message, why: NotSentReason::Again }) => {
+            Err(NotSent { message, why: NotSentReason::Again }) if self.is_usable() => {
                 let deadline = self.shared.options().send_timeout.map(|timeout| Instant::now() + timeout);
                 self.send_waiting(message, deadline)
             }
@@ -189,7 +189,7 @@ impl Socket {
     #[inline]
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.send_once(message.into()).or_else(|not_sent| {
-            if not_sent.why != NotSentReason::Again {
+            if not_sent.why != NotSentReason::Again || !self.is_usable() {
                 return Err(self.send_error(not_sent));
             }
             // A caller that never blocks must still move what is queued.
@@ -202,7 +202,7 @@ impl Socket {
     pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<(), SendError> {
         match self.send_once(message.into()) {
             Ok(()) => Ok(()),
-            Err(NotSent { message, why: NotSentReason::Again }) => {
+            Err(NotSent { message, why: NotSentReason::Again }) if self.is_usable() => {
                 self.send_waiting(message, Some(Instant::now() + timeout))
             }
             Err(not_sent) => Err(self.send_error(not_sent)),
@@ -218,7 +218,7 @@ impl Socket {
             let message = waiting.take()?;
             match self.send_once(message) {
                 Ok(()) => Some(Ok(())),
-                Err(not_sent) if not_sent.why == NotSentReason::Again && self.shared.life() == OPEN => {
+                Err(not_sent) if not_sent.why == NotSentReason::Again && self.is_usable() => {
                     waiting = Some(not_sent.message);
                     None
                 }

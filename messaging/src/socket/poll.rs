@@ -82,6 +82,7 @@ pub fn poll_with_fds(
             error => Error::System("poll", error.raw_os_error()),
         });
     };
+    first.socket.check()?;
     let shard = first.socket.context.shard.clone();
     if items.iter().any(|item| !std::sync::Arc::ptr_eq(&item.socket.context.shard, &shard)) {
         return Err(Error::Invalid("all sockets of a poll belong to one context"));

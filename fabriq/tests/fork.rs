@@ -1,0 +1,226 @@
+//! fork(): every call in the child fails with [`Error::Forked`], nothing hangs or disturbs the parent, and the child may
+//! make a context of its own. Tests no library that forks by itself.
+
+mod wire;
+
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use fabriq::{Context, Error, PollItem, Socket, SocketType};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+
+use wire::{alone, socket};
+
+/// Runs `child` in a forked process, and fails when it fails or takes ten seconds.
+fn in_a_child(child: impl FnOnce()) {
+    // SAFETY: the child runs only `child` and ends without a return into the test harness. Other threads' locks may be
+    // held for ever in it; that the calls under test touch none of those is what is tested.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let well = catch_unwind(AssertUnwindSafe(child)).is_ok();
+        // SAFETY: ends the process; no destructor of the parent's things runs.
+        unsafe { libc::_exit(i32::from(!well)) };
+    }
+    // What the parent has of the closure is the child's by now.
+    std::mem::forget(child);
+    let pid = Pid::from_raw(pid).expect("fork works");
+    let ended = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let fds = &mut [PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
+    let in_time = rustix::event::poll(fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })) == Ok(1);
+    if !in_time {
+        kill_process(pid, Signal::KILL).unwrap();
+    }
+    let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
+    assert!(in_time, "the child hangs");
+    assert_eq!(status.exit_status(), Some(0), "the child failed");
+}
+
+/// A server and a client that are never at rest.
+struct Traffic {
+    over: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<u32>>,
+}
+
+impl Traffic {
+    fn start(context: &Context, endpoint: &str) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (server, client) = (socket(context, SocketType::Rep), socket(context, SocketType::Req));
+        client.connect(server.bind(endpoint).unwrap().as_str()).unwrap();
+        let serve = move || {
+            let mut rounds = 0;
+            loop {
+                let request = server.recv().unwrap();
+                let last = request.body() == "end";
+                server.send(request).unwrap();
+                if last {
+                    return rounds;
+                }
+                rounds += 1;
+            }
+        };
+        let ask = {
+            let over = over.clone();
+            move || {
+                let mut number = 0u32;
+                while !over.load(Relaxed) {
+                    client.send(&number.to_le_bytes()).unwrap();
+                    assert_eq!(client.recv().unwrap().body(), &number.to_le_bytes());
+                    number += 1;
+                }
+                client.send("end").unwrap();
+                client.recv().unwrap();
+                number
+            }
+        };
+        Self { over, threads: vec![std::thread::spawn(serve), std::thread::spawn(ask)] }
+    }
+
+    /// Nothing was lost, doubled or delayed beyond patience.
+    fn end(self) {
+        self.over.store(true, Relaxed);
+        let rounds: Vec<_> = self.threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(rounds[0], rounds[1]);
+        assert!(rounds[0] > 0);
+    }
+}
+
+fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut std::task::Context::from_waker(Waker::noop()))
+}
+
+/// Every call of a socket that was made before the fork.
+fn every_call_is_refused(socket: &Socket, endpoint: &str) {
+    assert!(matches!(socket.loan(1000), Err(Error::Forked)));
+    let moment = Duration::from_millis(1);
+    assert_eq!(socket.try_recv(), Err(Error::Forked));
+    assert_eq!(socket.recv_timeout(moment), Err(Error::Forked));
+    assert_eq!(socket.recv(), Err(Error::Forked));
+    assert_eq!(socket.try_send("x").unwrap_err().error, Error::Forked);
+    assert_eq!(socket.send_timeout("x", moment).unwrap_err().error, Error::Forked);
+    let back = socket.send("x").unwrap_err();
+    assert_eq!((back.error, back.message.body() == "x"), (Error::Forked, true));
+    assert_eq!(socket.bind(endpoint).unwrap_err(), Error::Forked);
+    assert_eq!(socket.connect(endpoint).unwrap_err(), Error::Forked);
+    assert_eq!(socket.unbind(endpoint).unwrap_err(), Error::Forked);
+    assert_eq!(socket.disconnect(endpoint).unwrap_err(), Error::Forked);
+    assert_eq!(socket.subscribe("x").unwrap_err(), Error::Forked);
+    assert_eq!(socket.unsubscribe("x").unwrap_err(), Error::Forked);
+    assert_eq!(socket.set_options(|_| {}).unwrap_err(), Error::Forked);
+    for timeout in [Some(Duration::ZERO), Some(moment), None] {
+        assert_eq!(fabriq::poll(&mut [PollItem::readable(socket)], timeout), Err(Error::Forked));
+    }
+    assert_eq!(poll_once(socket.recv_async()), Poll::Ready(Err(Error::Forked)));
+    assert!(
+        matches!(poll_once(socket.send_async("x")), Poll::Ready(Err(back)) if back.error == Error::Forked)
+    );
+    assert!(!socket.is_readable() && !socket.is_writable());
+}
+
+fn refused_in_a_child(endpoint: &str) {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let traffic = Traffic::start(&context, endpoint);
+    // Bound, connected, with a message that waits and one that nobody takes.
+    let (bound, dialled) = (socket(&context, SocketType::Pair), socket(&context, SocketType::Pair));
+    let real = bound.bind(endpoint).unwrap_or_else(|_| bound.bind("inproc://a second one").unwrap());
+    dialled.connect(real.as_str()).unwrap();
+    dialled.send("waits").unwrap();
+    let mut items = [PollItem::readable(&bound)];
+    assert_eq!(fabriq::poll(&mut items, Some(wire::PATIENCE)), Ok(1));
+    for _ in 0..20 {
+        in_a_child(|| {
+            every_call_is_refused(&bound, real.as_str());
+            every_call_is_refused(&dialled, real.as_str());
+            assert!(matches!(context.socket(SocketType::Pair), Err(Error::Forked)));
+        });
+    }
+    assert_eq!(bound.recv().unwrap().body(), "waits");
+    bound.send("back").unwrap();
+    assert_eq!(dialled.recv().unwrap().body(), "back");
+    traffic.end();
+}
+
+#[test]
+fn calls_are_refused_over_inproc() {
+    refused_in_a_child("inproc://traffic");
+}
+
+#[test]
+fn calls_are_refused_over_tcp() {
+    refused_in_a_child("tcp://127.0.0.1:*");
+}
+
+/// What the child drops was the parent's: no linger, no close, no wait.
+#[test]
+fn drops_disturb_nobody() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let traffic = Traffic::start(&context, "tcp://127.0.0.1:*");
+    for _ in 0..10 {
+        let sockets: Vec<_> = ["tcp://127.0.0.1:*", "inproc://dropped"]
+            .into_iter()
+            .flat_map(|endpoint| {
+                let (bound, dialled) =
+                    (socket(&context, SocketType::Pair), socket(&context, SocketType::Pair));
+                dialled.connect(bound.bind(endpoint).unwrap().as_str()).unwrap();
+                dialled.send("for the parent").unwrap();
+                [bound, dialled]
+            })
+            .collect();
+        let monitor = sockets[0].monitor();
+        // The child's copies of the very same things.
+        let sockets_too = std::mem::ManuallyDrop::new(sockets);
+        let context_too = std::mem::ManuallyDrop::new(context.clone());
+        in_a_child(|| {
+            // SAFETY: the parent's copies are beyond this process's reach, and this one is used no more.
+            let (sockets, context) =
+                unsafe { (std::ptr::read(&*sockets_too), std::ptr::read(&*context_too)) };
+            drop(sockets);
+            context.shutdown();
+            assert!(context.wait_until_sent(None), "nothing of a child's is left to send");
+            drop(context);
+        });
+        drop(std::mem::ManuallyDrop::into_inner(context_too));
+        let sockets = std::mem::ManuallyDrop::into_inner(sockets_too);
+        assert_eq!(sockets[0].recv().unwrap().body(), "for the parent");
+        assert_eq!(sockets[2].recv().unwrap().body(), "for the parent");
+        sockets[0].send("still up").unwrap();
+        assert_eq!(sockets[1].recv().unwrap().body(), "still up");
+        let gone = |kind: &fabriq::EventKind| matches!(kind, fabriq::EventKind::Disconnected(..));
+        assert!(!wire::events_now(&monitor).iter().any(gone));
+    }
+    traffic.end();
+}
+
+/// A child that makes its own context talks as anybody does, also to its parent.
+#[test]
+fn a_child_with_its_own_context() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    in_a_child(|| {
+        let context = fabriq::context().unwrap();
+        for endpoint in ["inproc://of the child", "tcp://127.0.0.1:*"] {
+            let traffic = Traffic::start(&context, endpoint);
+            std::thread::sleep(Duration::from_millis(10));
+            traffic.end();
+        }
+        let push = socket(&context, SocketType::Push);
+        push.connect(endpoint.as_str()).unwrap();
+        push.send("hello, parent").unwrap();
+        // A grandchild finds the child's context forked, too.
+        in_a_child(|| every_call_is_refused(&push, endpoint.as_str()));
+        push.send("good-bye").unwrap();
+        drop(push);
+        drop(context);
+    });
+    assert_eq!(pull.recv().unwrap().body(), "hello, parent");
+    assert_eq!(pull.recv().unwrap().body(), "good-bye");
+}
