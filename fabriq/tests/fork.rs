@@ -3,6 +3,7 @@
 
 mod wire;
 
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -23,6 +24,8 @@ fn in_a_child(child: impl FnOnce()) {
     // held for ever in it; that the calls under test touch none of those is what is tested.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        // The harness would keep what a panic says to itself.
+        std::panic::set_hook(Box::new(|panic| drop(writeln!(std::io::stderr(), "in the child: {panic}"))));
         let well = catch_unwind(AssertUnwindSafe(child)).is_ok();
         // SAFETY: ends the process; no destructor of the parent's things runs.
         unsafe { libc::_exit(i32::from(!well)) };
@@ -68,7 +71,7 @@ impl Traffic {
             let over = over.clone();
             move || {
                 let mut number = 0u32;
-                while !over.load(Relaxed) {
+                while !over.load(Relaxed) || number == 0 {
                     client.send(&number.to_le_bytes()).unwrap();
                     assert_eq!(client.recv().unwrap().body(), &number.to_le_bytes());
                     number += 1;

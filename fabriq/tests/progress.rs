@@ -1,0 +1,282 @@
+//! Whoever waits, drives, and nobody needs to: I/O goes on while the application computes for seconds without a call,
+//! and a thread that waits gets its message without another one being woken. Tests no speed.
+
+mod wire;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use fabriq::{Context, EventKind, Frame, SocketType};
+
+use wire::{COMMAND, PATIENCE, Wire, alone, command, compute, events_now, frame, ping, socket};
+
+/// How long the application computes.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The slowest answer that still counts as one. The background needs a few milliseconds; the rest is for a machine of
+/// two cores where other tests run.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// Runs `peer` in a thread of its own while this one computes. Returns how often `peer` succeeded meanwhile.
+fn while_computing(mut peer: impl FnMut() + Send) -> u32 {
+    let (over, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                let start = Instant::now();
+                peer();
+                assert!(start.elapsed() < AT_ONCE, "an answer took {:?}", start.elapsed());
+                rounds.fetch_add(1, SeqCst);
+            }
+        });
+        compute(BUSY);
+        let during = rounds.load(SeqCst);
+        over.store(true, SeqCst);
+        during
+    })
+}
+
+#[test]
+fn heartbeats_are_answered_while_the_application_computes() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let mut wire = Wire::peer(endpoint.as_str(), "PUSH");
+    let mut number = 0u32;
+    let answered = while_computing(|| {
+        wire.say(&ping(0, &number.to_le_bytes())).unwrap();
+        assert_eq!(wire.hear().unwrap(), (COMMAND, command("PONG", &number.to_le_bytes())));
+        number += 1;
+    });
+    assert!(answered > 20, "{answered}");
+}
+
+/// A peer that connects, shakes hands and leaves, again and again.
+#[test]
+fn peers_come_and_go_while_the_application_computes() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let peers = while_computing(|| {
+        let mut wire = Wire::peer(endpoint.as_str(), "PUSH");
+        wire.say(&frame(0, b"passing by")).unwrap();
+        wire.end();
+        wire.closed_after();
+    });
+    assert!(peers > 20, "{peers}");
+    for _ in 0..peers {
+        assert_eq!(pull.recv().unwrap().body(), "passing by");
+    }
+}
+
+/// A listener that drops every connection after the handshake: the dialling side is back each time.
+#[test]
+fn reconnects_are_made_while_the_application_computes() {
+    let _alone = alone();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push);
+    let monitor = push.monitor();
+    push.connect(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    push.send("for the last").unwrap();
+    let reconnects = while_computing(|| {
+        let mut wire = Wire::accept(&listener);
+        wire.greet();
+        // Gone before it is ready, so that the message is not given away.
+        wire.end();
+        wire.closed_after();
+    });
+    assert!(reconnects > 10, "{reconnects}");
+    let events = events_now(&monitor);
+    let retried = events.iter().filter(|kind| matches!(kind, EventKind::ConnectRetried(_))).count();
+    assert!(retried as u32 >= reconnects, "{retried} of {reconnects}");
+    // The one that stays gets what was sent to begin with, once.
+    let mut wire = Wire::accept(&listener);
+    wire.shake_hands("PULL");
+    assert_eq!(wire.hear().unwrap(), (0, b"for the last".to_vec()));
+}
+
+/// What arrives is moved to the receive queue, far more than the kernel's buffers hold.
+#[test]
+fn messages_are_drained_while_the_application_computes() {
+    const COUNT: u32 = 900;
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let mut wire = Wire::peer(endpoint.as_str(), "PUSH");
+    let (start, written) = (Instant::now(), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        let taken = scope.spawn(|| {
+            for number in 0..COUNT {
+                wire.say(&frame(0, &number.to_le_bytes().repeat(16 << 10))).unwrap();
+                written.store(number + 1, SeqCst);
+            }
+            start.elapsed()
+        });
+        compute(BUSY);
+        assert_eq!(written.load(SeqCst), COUNT, "56 MiB went while nobody called us");
+        taken.join().unwrap();
+    });
+    for number in 0..COUNT {
+        let message = pull.try_recv().unwrap();
+        assert_eq!(message.body()[..4], number.to_le_bytes());
+        assert_eq!(message.body().len(), 64 << 10);
+    }
+}
+
+/// What is queued goes out, far more than the kernel's buffers hold.
+#[test]
+fn queues_are_sent_while_the_application_computes() {
+    const COUNT: u32 = 900;
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push);
+    let endpoint = push.bind("tcp://127.0.0.1:*").unwrap();
+    let mut wire = Wire::peer(endpoint.as_str(), "PULL");
+    for number in 0..COUNT {
+        push.send(Frame::from(number.to_le_bytes().repeat(16 << 10))).unwrap();
+    }
+    let read = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..COUNT {
+                let (_, body) = wire.hear().unwrap();
+                assert_eq!(body[..4], number.to_le_bytes());
+                read.store(number + 1, SeqCst);
+            }
+        });
+        compute(BUSY);
+        assert_eq!(read.load(SeqCst), COUNT, "56 MiB came while nobody called");
+    });
+}
+
+/// The same for a burst of small messages whose sender leaves in the middle: the last ones do not stay behind.
+#[test]
+fn the_end_of_a_burst_is_not_left_behind() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push);
+    let endpoint = push.bind("tcp://127.0.0.1:*").unwrap();
+    let mut wire = Wire::peer(endpoint.as_str(), "PULL");
+    for burst in [1u32, 2, 7, 8, 9, 15, 16, 17, 64, 100, 500, 999] {
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for number in 0..burst {
+                    assert_eq!(wire.hear().unwrap(), (0, number.to_le_bytes().to_vec()));
+                }
+            });
+            for number in 0..burst {
+                push.send(&number.to_le_bytes()).unwrap();
+            }
+            let start = Instant::now();
+            while !reader.is_finished() {
+                compute(Duration::from_micros(100));
+                assert!(start.elapsed() < AT_ONCE, "the end of a burst of {burst} is still here");
+            }
+        });
+    }
+    wire.0.flush().unwrap();
+}
+
+/// How often the background threads of this process (fabriq-N) went to sleep or were put off a core.
+fn background_switches() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let ours = tasks.filter(|task| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("fabriq-"))
+    });
+    let statuses = ours.filter_map(|task| std::fs::read_to_string(task.join("status")).ok());
+    statuses
+        .map(|status| {
+            let lines = status.lines().filter(|line| line.contains("voluntary_ctxt_switches"));
+            lines.filter_map(|line| line.rsplit('\t').next()?.parse::<u64>().ok()).sum::<u64>()
+        })
+        .sum()
+}
+
+fn pings(client: &Context, server: &Context, endpoint: &str, rounds: u32) -> (Duration, u64) {
+    let server = socket(server, SocketType::Rep);
+    let client = socket(client, SocketType::Req);
+    client.connect(server.bind(endpoint).unwrap().as_str()).unwrap();
+    let warm_up = 200;
+    let serving = std::thread::spawn(move || {
+        for _ in 0..warm_up + rounds {
+            let request = server.recv().unwrap();
+            server.send(request).unwrap();
+        }
+    });
+    let round = |number: u32| {
+        client.send(&number.to_le_bytes()).unwrap();
+        assert_eq!(client.recv().unwrap().body(), &number.to_le_bytes());
+    };
+    (0..warm_up).for_each(round);
+    let (start, before) = (Instant::now(), background_switches());
+    (0..rounds).for_each(round);
+    let spent = (start.elapsed(), background_switches() - before);
+    serving.join().unwrap();
+    spent
+}
+
+/// A message between two threads that wait for each other's wakes no third one: the background threads of both
+/// contexts only look in, by the clock.
+#[test]
+fn a_waiting_thread_needs_no_other() {
+    let _alone = alone();
+    let rounds = 5000;
+    for _ in 0..3 {
+        let (client, server) = (fabriq::context().unwrap(), fabriq::context().unwrap());
+        let (time, switches) = pings(&client, &server, "tcp://127.0.0.1:*", rounds);
+        let ticks = time.as_millis() as u64;
+        eprintln!("{rounds} round trips in {time:?}: {switches} switches of both background threads");
+        // One a millisecond and thread at most; each tick goes to sleep once and may be put off the core once.
+        assert!(switches <= 2 * ticks + 50, "{switches} in {ticks} ms");
+        assert!(switches < u64::from(rounds) / 2 || time > PATIENCE / 10, "{switches} in {rounds} rounds");
+    }
+}
+
+/// The same when each message lets the receiver fall asleep first.
+#[test]
+fn a_sleeping_thread_is_woken_alone() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let mut wire = Wire::peer(endpoint.as_str(), "PUSH");
+    let rounds = 100;
+    let pause = Duration::from_millis(20);
+    let (start, before) = (Instant::now(), background_switches());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..rounds {
+                std::thread::sleep(pause);
+                wire.say(&frame(0, b"wake up")).unwrap();
+            }
+        });
+        for _ in 0..rounds {
+            assert_eq!(pull.recv().unwrap().body(), "wake up");
+        }
+    });
+    let (ticks, switches) = (start.elapsed().as_millis() as u64, background_switches() - before);
+    eprintln!("{rounds} messages in {ticks} ms: {switches} switches of the background thread");
+    assert!(switches <= ticks + 50, "{switches} in {ticks} ms");
+}
+
+/// Idle is idle: with nothing to do, nobody wakes up at all.
+#[test]
+fn an_idle_context_sleeps() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let _wires: Vec<_> = (0..20).map(|_| Wire::peer(endpoint.as_str(), "PUSH")).collect();
+    // The last handshake is over when the background has gone to sleep after it.
+    std::thread::sleep(Duration::from_millis(200));
+    let before = background_switches();
+    std::thread::sleep(Duration::from_secs(1));
+    let switches = background_switches() - before;
+    assert!(switches <= 5, "{switches} switches in an idle second");
+}
