@@ -532,6 +532,39 @@ fn a_message_without_end() {
     scene.end(MEMORY + (256 << 20));
 }
 
+/// A command that never ends, before and after READY: no command is longer than a topic, so none need be kept.
+#[test]
+#[ignore = "transport-tcp keeps commands of any length until they are whole (zmtp.rs, parse_header)"]
+fn a_command_without_end() {
+    let _alone = alone();
+    let scene = Scene::publish(|options| options.handshake_timeout = PATIENCE);
+    for name in ["READY", "SUBSCRIBE"] {
+        let mut wire = Wire::connect(&scene.endpoint);
+        wire.greet();
+        if name == "SUBSCRIBE" {
+            wire.say(&ready("SUB")).unwrap();
+        }
+        wire.say(&header(COMMAND, 1 << 30)).unwrap();
+        wire.say(&command(name, b"")).unwrap();
+        let (sent, closed) = wire.flood(&vec![b'x'; 1 << 20], 400 << 20);
+        assert!(closed, "{sent} bytes of one command were taken");
+    }
+    scene.end(MEMORY);
+}
+
+/// A peer that keeps its end open, as a stopped process does, holds nobody up that has nothing left to send.
+#[test]
+#[ignore = "a drain reads to the peer's end however long that takes (transport-tcp/src/link.rs, turn_draining)"]
+fn an_idle_link_does_not_linger() {
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let _stays = Wire::peer(endpoint.as_str(), "PUSH");
+    let start = Instant::now();
+    drop((pull, context));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
 /// Many bad peers of all sorts at once, again and again.
 #[test]
 fn all_of_it_at_once() {

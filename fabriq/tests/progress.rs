@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use fabriq::{Context, EventKind, Frame, SocketType};
+use fabriq::{Context, EventKind, Frame, Message, SocketType};
 
 use wire::{COMMAND, PATIENCE, Wire, alone, command, compute, events_now, frame, ping, socket};
 
@@ -152,6 +152,34 @@ fn queues_are_sent_while_the_application_computes() {
         });
         compute(BUSY);
         assert_eq!(read.load(SeqCst), COUNT, "56 MiB came while nobody called");
+    });
+}
+
+/// A message of more parts than a driver takes at once goes out whole after `send` has returned.
+#[test]
+fn a_message_of_many_parts_is_sent_while_the_application_computes() {
+    const PARTS: u32 = 20_000;
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push);
+    let endpoint = push.bind("tcp://127.0.0.1:*").unwrap();
+    let mut wire = Wire::peer(endpoint.as_str(), "PULL");
+    let parts = || (0..PARTS).map(|number| Frame::from(&number.to_le_bytes()));
+    for _ in 0..3 {
+        push.send(Message::from_parts(parts()).unwrap()).unwrap();
+    }
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            for number in (0..3).flat_map(|_| 0..PARTS) {
+                let more = if number + 1 < PARTS { wire::MORE } else { 0 };
+                assert_eq!(wire.hear().unwrap(), (more, number.to_le_bytes().to_vec()));
+            }
+        });
+        let start = Instant::now();
+        while !reader.is_finished() {
+            compute(Duration::from_millis(1));
+            assert!(start.elapsed() < PATIENCE / 2, "the end of a message is still here");
+        }
     });
 }
 

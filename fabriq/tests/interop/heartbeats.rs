@@ -1,9 +1,12 @@
 //! Heartbeats between the two libraries, with peers that live, peers that are stopped, and an application that does
 //! not call us for seconds. Tests no exact times: CI machines are busy.
 
-use std::time::Duration;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use fabriq::{DownReason, EventKind, Options, Socket, SocketType};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::party::{Party, World, body, open};
 use crate::python::Python;
@@ -147,4 +150,50 @@ fn their_time_to_live_counts() {
         "heartbeat_ttl=500",
     ]);
     stopped_peer(&ours, endpoint.as_str(), &mut python, false);
+}
+
+/// Our own process is stopped for longer than our patience. What came meanwhile is read before anyone is judged.
+#[test]
+fn a_stopped_process_takes_nobody_for_dead() {
+    let python = Python::start(&["blocking", "echo", "bind", "tcp://127.0.0.1:*"]);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "heartbeats::the_stopped_process", "--nocapture"])
+        .env(STOPPED, python.line())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    // It ends of itself if it never gets there.
+    assert!(lines.any(|line| line.contains("may be stopped")));
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::STOP).unwrap();
+    std::thread::sleep(3 * TIMEOUT / 2);
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+const STOPPED: &str = "FABRIQ_TEST_STOPPED";
+
+/// The other half of the test above, in a process of its own. Does nothing by itself.
+#[test]
+fn the_stopped_process() {
+    let Ok(endpoint) = std::env::var(STOPPED) else { return };
+    let world = World::new();
+    let ours = world.ours(SocketType::Dealer);
+    ours.set_options(beat).unwrap();
+    let monitor = ours.monitor();
+    ours.connect(&endpoint).unwrap();
+    events_until(&monitor, |kind| *kind == EventKind::HandshakeSucceeded);
+    let (start, mut last) = (Instant::now(), Instant::now());
+    println!("may be stopped");
+    while last.elapsed() < TIMEOUT {
+        last = Instant::now();
+        assert!(start.elapsed() < PATIENCE, "nobody stopped us");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Whoever was to be taken for dead would be by now.
+    std::thread::sleep(TIMEOUT / 2);
+    assert_eq!(events_now(&monitor), []);
+    ours.send("still here").unwrap();
+    assert_eq!(ours.recv().unwrap().body(), "still here");
 }
