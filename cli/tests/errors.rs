@@ -40,7 +40,7 @@ fn a_foreign_address_fails() {
 fn waiting_too_long_has_a_code_of_its_own() {
     let listening = "tcp://127.0.0.1:*";
     // A port that is bound by nobody: this address is only ours.
-    let nobody = "tcp://127.93.7.2:5555";
+    let nobody = "tcp://127.93.7.2:27193";
     for arguments in [
         &["recv", "--bind", listening, "--timeout", "20ms"][..],
         &["recv", nobody, "--timeout", "20ms"],

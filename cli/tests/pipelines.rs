@@ -66,10 +66,15 @@ fn json_tells_parts_and_bytes_apart() {
 
 #[test]
 fn the_sender_may_start_first() {
-    // An address of its own, so that the port is free.
-    let url = "tcp://127.93.7.1:5555";
-    let send = Running::start(&["send", url, "early"]);
-    assert_eq!(run(&["recv", "--bind", url, "-n", "1", PATIENCE]).printed(), "early\n");
+    // An address and a port that nobody else binds, not even with a wildcard, and below those that connects take.
+    let url = "tcp://127.93.7.1:27193";
+    let mut send = Running::start(&["send", "--verbose", url, "early"]);
+    let received = run(&["recv", "--verbose", "--bind", url, "-n", "1", PATIENCE]);
+    if received.code != Some(0) {
+        send.child.kill().unwrap();
+        panic!("{received:?}\nthe sender: {:?}", send.finish());
+    }
+    assert_eq!(received.printed(), "early\n");
     assert_eq!(send.finish().printed(), "");
 }
 
