@@ -7,7 +7,7 @@
 //! pending    completions of calls outside poll, Returned and Down: handed out first
 //! queue      links known to have something; each has one turn per poll, what is left goes to the back
 //! hot        links that delivered lately; read on the off chance
-//! look       epoll_wait: when nothing is hot, every few polls, after arm, and before the first empty answer
+//! look       epoll_wait: when nothing is hot, every few polls, and before the first empty answer after a sleep
 //! ```
 
 use std::cmp::Reverse;
@@ -88,8 +88,8 @@ pub(crate) struct TcpDriver {
     dirty: Vec<LinkId>,
     hot: Vec<Hot>,
     polls: u32,
-    look: bool,
-    was_empty: bool,
+    /// Armed since the last poll.
+    slept: bool,
     /// Deadlines, with stale ones among them: an entry counts if its owner has the same one.
     timers: BinaryHeap<Reverse<(Instant, Timed)>>,
     /// What needs a deadline as soon as somebody says what time it is.
@@ -114,8 +114,7 @@ impl TcpDriver {
             dirty: Vec::new(),
             hot: Vec::with_capacity(HOT_MAX),
             polls: 0,
-            look: true,
-            was_empty: false,
+            slept: true,
             timers: BinaryHeap::new(),
             untimed: Vec::new(),
             names: None,
@@ -471,7 +470,6 @@ impl TcpDriver {
 
     /// Asks epoll, without waiting, and notes what it says.
     fn look(&mut self) {
-        self.look = false;
         let mut events = [MaybeUninit::uninit(); EVENTS_MAX];
         let Ok((events, _)) = epoll::wait(&self.io.epoll, &mut events, Some(&NO_TIME)) else {
             // Interrupted; the next look will tell.
@@ -731,7 +729,11 @@ impl Driver for TcpDriver {
         if !self.hand_out(limit, out) {
             return;
         }
-        let mut look = self.look || self.hot.is_empty() || self.polls.is_multiple_of(LOOK_EVERY);
+        // After a sleep the hot links go first too: mostly it was one of them that ended it, and then looking would be a
+        // system call for nothing. If it was another, this poll finds nothing hot and looks, or the next sleep ends at
+        // once, since epoll is level-triggered.
+        let slept = std::mem::take(&mut self.slept);
+        let mut look = self.hot.is_empty() || self.polls.is_multiple_of(LOOK_EVERY);
         loop {
             if look {
                 self.look();
@@ -743,14 +745,12 @@ impl Driver for TcpDriver {
                 }
             }
             self.run(limit, out);
-            if look || out.len() > before || self.was_empty {
+            if look || out.len() > before || !slept {
                 break;
             }
-            // The first empty answer after something is given only after a look.
             look = true;
         }
         self.hand_out(limit, out);
-        self.was_empty = out.len() == before;
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -758,8 +758,7 @@ impl Driver for TcpDriver {
     }
 
     fn arm(&mut self) -> Armed {
-        // Whoever sleeps now is woken by epoll, so the next poll asks it.
-        self.look = true;
+        self.slept = true;
         let busy = !self.pending.is_empty() || !self.queue.is_empty() || !self.untimed.is_empty();
         if busy { Armed::Busy } else { Armed::Ready }
     }
