@@ -143,15 +143,16 @@ fn allocations_per_message(endpoint: &str) -> f64 {
     };
     round();
     round();
+    // The first wait that sleeps makes what later ones use.
+    assert_eq!(b.recv_timeout(Duration::from_millis(5)).unwrap_err(), Error::Again);
     allocation_counter::measure(round).count_total as f64 / 1000.0
 }
 
-/// On this thread, which does all the I/O. A wait that sleeps may allocate (one waiter), a message may not.
+/// On this thread, whichever way it waits: what the background does meanwhile is not counted.
 #[test]
 fn a_warm_message_allocates_nothing() {
     assert_eq!(allocations_per_message("inproc://warm"), 0.0);
-    let tcp = allocations_per_message("tcp://127.0.0.1:*");
-    assert!(tcp < 1.5, "{tcp} allocations per message");
+    assert_eq!(allocations_per_message("tcp://127.0.0.1:*"), 0.0);
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(crate) const SPIN_SKIP: (u32, u32) = (32, 2048);
 pub(crate) const TICK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(4));
 
 /// Ticks without a sign of the driving thread (it is parked, and does the waiting itself) before a deep sleep.
-pub(crate) const TICKS_TO_DEEP: u32 = 20;
+pub(crate) const TICKS_TO_DEEP: u32 = 3;
 
 /// Longest deep sleep: what a lost hand-over could cost at most.
 pub(crate) const DEEP: Duration = Duration::from_millis(200);
@@ -64,3 +64,6 @@ pub(crate) const PARTS_MAX: usize = 1 << 20;
 /// Subscriptions that one peer may hold at a PUB: four times the million that the matcher is measured with. A peer that
 /// sends more loses its link.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 4 << 20;
+
+/// Conduits for which the engine's own lists have memory from the start; they grow to the number of conduits at most.
+pub(crate) const LISTS: usize = 32;

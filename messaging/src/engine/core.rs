@@ -13,7 +13,7 @@ use transport_core::{
     Slab, SlabKey, Violation,
 };
 
-use crate::limits::{GRANT_TO_FINISH, PARTS_MAX, SUBSCRIPTIONS_MAX, TURN_BUDGET};
+use crate::limits::{GRANT_TO_FINISH, LISTS, PARTS_MAX, SUBSCRIPTIONS_MAX, TURN_BUDGET};
 use crate::pattern::{Behaviour, PipeId};
 use crate::queue::{Read, Reader, Writer, queue};
 use crate::session::{Input, Session, SessionConfig};
@@ -31,11 +31,15 @@ pub(crate) struct Core {
     completions: Vec<Completion>,
     /// Conduits that received something in this turn.
     touched: Vec<SlabKey>,
+    /// Memory for the shard's list of conduits that have something to send.
+    pub(crate) attending: Vec<SlabKey>,
     /// Conduits whose senders may publish quietly.
     guarded: Vec<SlabKey>,
     guarding: bool,
     /// What the sleepers believe the next deadline to be; see `Shard::after_unlock`.
     pub(crate) announced: Option<Instant>,
+    /// No driver has been polled since all of them let their caller sleep.
+    armed: bool,
     jitter: u64,
 }
 
@@ -161,10 +165,12 @@ impl Core {
             endpoints: Slab::new(),
             timers: BinaryHeap::new(),
             completions: Vec::with_capacity(TURN_BUDGET + 64),
-            touched: Vec::new(),
-            guarded: Vec::new(),
+            touched: Vec::with_capacity(LISTS),
+            attending: Vec::with_capacity(LISTS),
+            guarded: Vec::with_capacity(LISTS),
             guarding: false,
             announced: None,
+            armed: false,
             jitter: seed | 1,
         }
     }
@@ -521,6 +527,7 @@ impl Core {
             if slot.users == 0 || !(all || slot.driver.wake_fd().is_none()) {
                 continue;
             }
+            self.armed = false;
             slot.woken.store(false, Ordering::Relaxed);
             let mut completions = std::mem::take(&mut self.completions);
             slot.driver.poll(now, &mut completions, TURN_BUDGET);
@@ -1015,13 +1022,21 @@ impl Core {
         drivers.chain(timer).min()
     }
 
+    /// Whether a sleeper that was allowed to sleep before may go on: a poll in between has made its leave void.
+    #[inline]
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed
+    }
+
     /// Whether the caller may sleep on the drivers' descriptors.
     pub(crate) fn arm(&mut self) -> Armed {
+        self.armed = false;
         for slot in &mut self.drivers {
             if slot.users > 0 && (slot.woken.load(Ordering::Relaxed) || slot.driver.arm() == Armed::Busy) {
                 return Armed::Busy;
             }
         }
+        self.armed = true;
         Armed::Ready
     }
 

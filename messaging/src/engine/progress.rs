@@ -12,7 +12,7 @@
 //! ```text
 //!   EPOLL  on duty. A thread that begins to lead kicks it once per change of regime --> TICK
 //!   TICK   an application drives; looks in every millisecond or four. Nobody drove since --> EPOLL;
-//!          a leader is there but sleeps itself, for twenty ticks --> DEEP
+//!          a leader is there but sleeps itself, for three ticks --> DEEP
 //!   DEEP   the leader does all waiting. It wakes the background when it leaves --> TICK
 //!   GUARD  a burst was queued; looks after it every 50 to 200 us, until nothing came for six looks
 //! ```
@@ -33,7 +33,8 @@ use super::spin::Spin;
 use super::wait::{Event, Waiter, Waiters};
 use crate::error::Error;
 use crate::limits::{
-    BACKGROUND_TURNS, CORE_LOST, DEEP, FEEDING_TURNS, GUARD_IDLE_TICKS, GUARD_TICK, SPIN, TICK, TICKS_TO_DEEP,
+    BACKGROUND_TURNS, CORE_LOST, DEEP, FEEDING_TURNS, GUARD_IDLE_TICKS, GUARD_TICK, LISTS, SPIN, TICK,
+    TICKS_TO_DEEP,
 };
 
 /// Epoll data of a shard's own events, and of its drivers' descriptors.
@@ -142,7 +143,7 @@ impl Shard {
         let seed = random_seed();
         let shard = Arc::new_cyclic(|this| Self {
             core: Mutex::new(Core::new(seed)),
-            dirty: Mutex::default(),
+            dirty: Mutex::new(Vec::with_capacity(LISTS)),
             dirty_full: AtomicBool::new(false),
             rejected: Mutex::default(),
             spin: Mutex::new(Spin::new(spin.min(SPIN))),
@@ -202,7 +203,8 @@ impl Shard {
         }
     }
 
-    /// Lets go of the lock; sees to what others left for its holder, and tells sleepers of an earlier deadline.
+    /// Lets go of the lock; sees to what others left for its holder, and tells sleepers of an earlier deadline and of
+    /// what the holder's polls have left to do: the descriptors they sleep on need not say that again.
     fn unlock<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
         loop {
             let due = core.deadline();
@@ -210,8 +212,12 @@ impl Shard {
             if sooner {
                 core.announced = due;
             }
+            let left = !core.is_armed() && self.somebody_sleeps() && core.arm() == Armed::Busy;
+            if core.is_quiet() {
+                self.quiet_waiters.wake_all();
+            }
             drop(core);
-            if sooner {
+            if sooner || left {
                 self.kick();
             }
             // Whoever failed to get the lock has set the flag before trying; see `flush_now`.
@@ -228,6 +234,12 @@ impl Shard {
             core.flush_out(now);
             self.feed(&mut core);
         }
+    }
+
+    /// Whether a thread sleeps on the drivers' descriptors.
+    #[inline]
+    fn somebody_sleeps(&self) -> bool {
+        self.leader_parked.load(Ordering::SeqCst) || self.background.load(Ordering::SeqCst) == EPOLL
     }
 
     /// Takes the turns that make room for what a flush has left, or has somebody else take them when it goes on.
@@ -272,19 +284,16 @@ impl Shard {
         if !self.dirty_full.load(Ordering::Acquire) {
             return false;
         }
+        // The two lists take turns, so that both keep their memory.
+        let mut conduits = std::mem::take(&mut core.attending);
         let mut dirty = locked(&self.dirty);
         self.dirty_full.store(false, Ordering::Relaxed);
-        let mut conduits = std::mem::take(&mut *dirty);
+        std::mem::swap(&mut *dirty, &mut conduits);
         drop(dirty);
         for conduit in conduits.drain(..) {
             core.attend(conduit, now);
         }
-        // Hand the memory back, unless somebody has begun a new list.
-        let mut dirty = locked(&self.dirty);
-        if dirty.capacity() == 0 {
-            *dirty = conduits;
-        }
-        drop(dirty);
+        core.attending = conduits;
         let rejected = std::mem::take(&mut *locked(&self.rejected));
         for conduit in rejected {
             core.reject(conduit);
@@ -389,6 +398,35 @@ impl Shard {
         mut attempt: impl FnMut() -> Option<R>,
     ) -> Result<R, Error> {
         let mut waiter = None;
+        let result = self.wait_with(wait, &mut attempt, &mut waiter);
+        if let Some(waiter) = waiter {
+            waiter.keep();
+        }
+        result
+    }
+
+    /// This thread's waiter, made when it first has to sleep.
+    fn waiter<'a>(
+        &self,
+        wait: &Wait<'_>,
+        waiter: &'a mut Option<Arc<Waiter>>,
+    ) -> Result<&'a Arc<Waiter>, Error> {
+        if waiter.is_none() {
+            *waiter = Some(if wait.fds.is_empty() {
+                Waiter::of_shard(&self.leader_event)
+            } else {
+                Waiter::with_event().map_err(|error| Error::System("no eventfd", error.raw_os_error()))?
+            });
+        }
+        waiter.as_ref().ok_or(Error::Again)
+    }
+
+    fn wait_with<R>(
+        &self,
+        wait: &Wait<'_>,
+        attempt: &mut impl FnMut() -> Option<R>,
+        waiter: &mut Option<Arc<Waiter>>,
+    ) -> Result<R, Error> {
         loop {
             if let Some(result) = attempt() {
                 return Ok(result);
@@ -402,12 +440,12 @@ impl Shard {
                 return Err(Error::Again);
             }
             if !self.leader.swap(true, Ordering::SeqCst) {
-                let result = self.lead(wait, &mut attempt, &mut waiter);
+                let result = self.lead(wait, attempt, waiter);
                 self.stop_leading();
                 return result;
             }
-            let waiter = waiter.get_or_insert_with(|| Waiter::new(Some(self.leader_event.clone())));
-            match self.follow(wait, &mut attempt, waiter) {
+            let waiter = self.waiter(wait, waiter)?;
+            match self.follow(wait, attempt, waiter) {
                 Ok(None) => {}
                 Ok(Some(result)) => {
                     self.pass_on();
@@ -474,7 +512,7 @@ impl Shard {
         if budget > Duration::ZERO && !lost {
             locked(&self.spin).miss();
         }
-        let waiter = waiter.get_or_insert_with(|| Waiter::new(Some(self.leader_event.clone())));
+        let waiter = self.waiter(wait, waiter)?;
         loop {
             for target in wait.targets {
                 target.waiters().add_thread(waiter);
@@ -514,7 +552,7 @@ impl Shard {
         waiter: &Arc<Waiter>,
     ) -> Result<Option<R>, Error> {
         waiter.awake();
-        if !waiter.enter_epoll() {
+        if !waiter.begin_sleep() {
             return Ok(None);
         }
         self.leader_parked.store(true, Ordering::SeqCst);
@@ -529,7 +567,7 @@ impl Shard {
         let result = attempt();
         let mut interrupted = false;
         if result.is_none() && armed == Armed::Ready && !self.dirty_full.load(Ordering::SeqCst) {
-            interrupted = self.sleep_on(wait, due) == Err(rustix::io::Errno::INTR);
+            interrupted = self.sleep_on(wait, waiter, due) == Err(rustix::io::Errno::INTR);
         }
         self.leader_parked.store(false, Ordering::SeqCst);
         waiter.awake();
@@ -539,9 +577,9 @@ impl Shard {
         }
     }
 
-    fn sleep_on(&self, wait: &Wait<'_>, due: Option<Instant>) -> rustix::io::Result<()> {
-        let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
+    fn sleep_on(&self, wait: &Wait<'_>, waiter: &Waiter, due: Option<Instant>) -> rustix::io::Result<()> {
         if wait.fds.is_empty() {
+            let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
             let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
             let (events, _) = epoll::wait(&self.leader_epoll, &mut events[..], timeout.as_ref())?;
             // An event that is set after this wait ends the next one early, which costs less than a read each time.
@@ -550,10 +588,7 @@ impl Shard {
             }
             Ok(())
         } else {
-            let mut fds = Vec::with_capacity(wait.fds.len() + 1);
-            fds.push(PollFd::new(&self.leader_epoll, PollFlags::IN));
-            fds.extend_from_slice(wait.fds);
-            rustix::event::poll(&mut fds, timeout.as_ref())?;
+            sleep_on_descriptors(wait, waiter, Some(PollFd::new(&self.leader_epoll, PollFlags::IN)), due)?;
             self.leader_event.clear();
             Ok(())
         }
@@ -588,11 +623,14 @@ impl Shard {
             target.waiters().add_thread(waiter);
         }
         let result = attempt();
+        let mut interrupted = false;
         if result.is_none() && self.leader.load(Ordering::SeqCst) {
             if wait.fds.is_empty() {
                 waiter.park(wait.deadline);
-            } else {
-                self.follow_fds(wait, waiter)?;
+            } else if waiter.begin_sleep() {
+                interrupted =
+                    sleep_on_descriptors(wait, waiter, None, wait.deadline) == Err(rustix::io::Errno::INTR);
+                waiter.awake();
             }
         }
         for target in wait.targets {
@@ -601,19 +639,9 @@ impl Shard {
         let mut followers = locked(&self.followers);
         followers.retain(|other| !Arc::ptr_eq(other, waiter));
         self.follower_count.store(followers.len(), Ordering::SeqCst);
-        Ok(result)
-    }
-
-    /// A follower that also waits for descriptors cannot park; it looks at them in short sleeps.
-    fn follow_fds(&self, wait: &Wait<'_>, waiter: &Arc<Waiter>) -> Result<(), Error> {
-        let mut fds = wait.fds.to_vec();
-        let timeout = timespec(TICK.0);
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => Err(Error::Interrupted),
-            _ => {
-                waiter.awake();
-                Ok(())
-            }
+        match result {
+            None if interrupted => Err(Error::Interrupted),
+            result => Ok(result),
         }
     }
 
@@ -707,20 +735,16 @@ impl Shard {
             let armed = if moved { Armed::Busy } else { core.arm() };
             due = core.deadline().or(due);
             core.announced = due;
-            if core.is_quiet() {
-                self.quiet_waiters.wake_all();
+            if armed == Armed::Ready {
+                // Under the lock, so that the next poll by anyone else sees that somebody sleeps.
+                self.background.store(EPOLL, Ordering::SeqCst);
             }
             self.unlock(core);
             armed
         };
         if armed == Armed::Busy {
-            // A leader that went to sleep before this turn knows nothing of the work that the turn has left.
-            if self.leader_parked.load(Ordering::SeqCst) {
-                self.leader_event.set();
-            }
             return;
         }
-        self.background.store(EPOLL, Ordering::SeqCst);
         let called = self.is_driven()
             || self.guard.load(Ordering::SeqCst)
             || self.dirty_full.load(Ordering::SeqCst)
@@ -846,6 +870,23 @@ impl Drop for AsyncSpin {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// Sleeps until one of the caller's descriptors or `engine` is readable, the waiter is woken, or it is `due`.
+fn sleep_on_descriptors(
+    wait: &Wait<'_>,
+    waiter: &Waiter,
+    engine: Option<PollFd<'_>>,
+    due: Option<Instant>,
+) -> rustix::io::Result<()> {
+    let own = waiter.event().map(|event| PollFd::new(event, PollFlags::IN));
+    let mut fds: Vec<_> = own.into_iter().chain(engine).chain(wait.fds.iter().cloned()).collect();
+    let timeout = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
+    rustix::event::poll(&mut fds, timeout.as_ref())?;
+    if let Some(event) = waiter.event() {
+        event.clear();
+    }
+    Ok(())
 }
 
 /// From the kernel's random numbers, by way of the standard library's hasher keys.

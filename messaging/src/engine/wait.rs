@@ -1,9 +1,10 @@
 //! Who waits for what: parked threads and async tasks on a socket's list, and how each is woken. Polls nothing.
 
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -36,37 +37,91 @@ impl AsFd for Event {
 
 const AWAKE: u32 = 0;
 const PARKED: u32 = 1;
-const IN_EPOLL: u32 = 2;
+const ON_DESCRIPTORS: u32 = 2;
 const NOTIFIED: u32 = 3;
 
-/// One blocked call. It sleeps either parked, or in the shard's epoll as the thread that drives.
+/// One blocked call. It sleeps either parked, or on descriptors: in the shard's epoll as the thread that drives, or on
+/// the caller's own.
 pub(crate) struct Waiter {
     state: AtomicU32,
     thread: Thread,
-    /// What to set when it sleeps in epoll.
-    event: Option<Arc<Event>>,
+    alarm: Alarm,
+}
+
+/// What to set when a waiter sleeps on descriptors.
+enum Alarm {
+    /// The shard's. Weak, since the thread keeps its waiter when the shard has gone.
+    Shard(Weak<Event>),
+    Own(Event),
+}
+
+thread_local! {
+    /// What the thread's last wait used, so that a wait that sleeps allocates nothing.
+    static LAST: Cell<Option<Arc<Waiter>>> = const { Cell::new(None) };
 }
 
 impl Waiter {
-    pub(crate) fn new(event: Option<Arc<Event>>) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU32::new(AWAKE), thread: std::thread::current(), event })
+    fn new(alarm: Alarm) -> Arc<Self> {
+        Arc::new(Self { state: AtomicU32::new(AWAKE), thread: std::thread::current(), alarm })
+    }
+
+    /// For this thread, to sleep in the epoll that has `event`.
+    pub(crate) fn of_shard(event: &Arc<Event>) -> Arc<Self> {
+        if let Ok(Some(last)) = LAST.try_with(Cell::take)
+            && matches!(&last.alarm, Alarm::Shard(known) if std::ptr::eq(known.as_ptr(), Arc::as_ptr(event)))
+            // Nobody else can wake it any more.
+            && Arc::strong_count(&last) == 1
+        {
+            last.awake();
+            return last;
+        }
+        Self::new(Alarm::Shard(Arc::downgrade(event)))
+    }
+
+    /// For this thread, to sleep on descriptors of the caller's.
+    pub(crate) fn with_event() -> rustix::io::Result<Arc<Self>> {
+        Ok(Self::new(Alarm::Own(Event::new()?)))
+    }
+
+    /// For this thread, to park only.
+    pub(crate) fn plain() -> Arc<Self> {
+        Self::new(Alarm::Shard(Weak::new()))
+    }
+
+    /// Keeps a waiter that is on no list any more for the thread's next wait.
+    pub(crate) fn keep(self: Arc<Self>) {
+        if matches!(self.alarm, Alarm::Shard(_)) {
+            // At the thread's end there is nowhere to keep it.
+            let _ = LAST.try_with(|last| last.set(Some(self)));
+        }
+    }
+
+    /// The waiter's own event, if it has one.
+    pub(crate) fn event(&self) -> Option<&Event> {
+        match &self.alarm {
+            Alarm::Own(event) => Some(event),
+            Alarm::Shard(_) => None,
+        }
     }
 
     pub(crate) fn wake(&self) {
         match self.state.swap(NOTIFIED, Ordering::AcqRel) {
             PARKED => self.thread.unpark(),
-            IN_EPOLL => {
-                if let Some(event) = &self.event {
-                    event.set();
+            ON_DESCRIPTORS => match &self.alarm {
+                Alarm::Own(event) => event.set(),
+                Alarm::Shard(event) => {
+                    if let Some(event) = event.upgrade() {
+                        event.set();
+                    }
                 }
-            }
+            },
             _ => {}
         }
     }
 
     /// From here on `wake` sets the event. `false`: it was woken already; do not sleep.
-    pub(crate) fn enter_epoll(&self) -> bool {
-        self.state.compare_exchange(AWAKE, IN_EPOLL, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    pub(crate) fn begin_sleep(&self) -> bool {
+        self.state.compare_exchange(AWAKE, ON_DESCRIPTORS, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Back to awake, whatever happened.
@@ -148,9 +203,8 @@ impl Waiters {
         }
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         self.count.store(0, Ordering::Relaxed);
-        let woken = std::mem::take(&mut *entries);
-        drop(entries);
-        for entry in woken {
+        // In place, so that the list keeps its memory. Waking takes no lock.
+        for entry in entries.drain(..) {
             match entry {
                 Entry::Thread(waiter) => waiter.wake(),
                 Entry::Task(waker) => defer_call(move || waker.wake()),
@@ -164,7 +218,7 @@ impl Waiters {
         deadline: Option<Instant>,
         mut attempt: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        let waiter = Waiter::new(None);
+        let waiter = Waiter::plain();
         let result = loop {
             self.add_thread(&waiter);
             if let Some(result) = attempt() {
