@@ -2,21 +2,21 @@
 //! pipes and links. Decides nothing about threads; `progress.rs` does.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use transport_core::{
-    Armed, Capabilities, Close, Completion, DownReason, Driver, Endpoint, Flow, Grant, Hello, Identity,
-    LinkId, Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, SessionKind,
-    Slab, SlabKey, Violation,
+    Armed, Close, Completion, DownReason, Driver, Grant, LinkId, OpenId, Part, PeerInfo, Refused,
+    RefusedReason, Slab, SlabKey, Violation,
 };
 
-use crate::limits::{GRANT_TO_FINISH, LISTS, PARTS_MAX, SUBSCRIPTIONS_MAX, TURN_BUDGET};
-use crate::pattern::{Behaviour, PipeId};
-use crate::queue::{Read, Reader, Writer, queue};
-use crate::session::{Input, Session, SessionConfig};
+use super::conduit::{Closing, Conduit};
+use super::endpoints::EndpointState;
+use crate::limits::{GRANT_TO_FINISH, LISTS, SUBSCRIPTIONS_MAX, TURN_BUDGET};
+use crate::pattern::Behaviour;
+use crate::session::{Input, Session};
 use crate::socket::monitor::EventKind;
 use crate::socket::shared::{Activation, SocketShared};
 use crate::socket_type::SocketType;
@@ -25,9 +25,9 @@ use crate::socket_type::SocketType;
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) drivers: Vec<DriverSlot>,
-    conduits: Slab<SlabKey, Conduit>,
-    endpoints: Slab<SlabKey, EndpointState>,
-    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    pub(super) conduits: Slab<SlabKey, Conduit>,
+    pub(super) endpoints: Slab<SlabKey, EndpointState>,
+    pub(super) timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     completions: Vec<Completion>,
     /// Conduits that received something in this turn.
     touched: Vec<SlabKey>,
@@ -40,121 +40,29 @@ pub(crate) struct Core {
     pub(crate) announced: Option<Instant>,
     /// No driver has been polled since all of them let their caller sleep.
     armed: bool,
-    jitter: u64,
+    pub(super) jitter: u64,
 }
 
 /// One driver and the engine's view of its links.
 #[derive(Debug)]
 pub(crate) struct DriverSlot {
-    driver: Box<dyn Driver>,
-    schemes: &'static [&'static str],
-    links: Vec<Option<(LinkId, SlabKey)>>,
-    opens: Vec<Option<(OpenId, SlabKey)>>,
-    users: usize,
-    needs_flush: bool,
+    pub(super) driver: Box<dyn Driver>,
+    pub(super) schemes: &'static [&'static str],
+    pub(super) links: Vec<Option<(LinkId, SlabKey)>>,
+    pub(super) opens: Vec<Option<(OpenId, SlabKey)>>,
+    pub(super) users: usize,
+    pub(super) needs_flush: bool,
     /// One of its links had no room left; see [`Core::is_starved`].
-    starved: bool,
+    pub(super) starved: bool,
     /// Set by the driver's `Wake`.
-    woken: Arc<AtomicBool>,
+    pub(super) woken: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
+pub(super) enum Timer {
     Linger(SlabKey),
     Reconnect(SlabKey),
     Session(SlabKey),
-}
-
-/// A URL that a socket has bound or connected.
-#[derive(Debug)]
-struct EndpointState {
-    socket: Arc<SocketShared>,
-    /// As given.
-    endpoint: Endpoint,
-    /// As bound, without wildcards.
-    real: Option<Endpoint>,
-    role: Role,
-    driver: usize,
-    open: Option<OpenId>,
-    kind: SessionKind,
-    everything: bool,
-    config: Arc<SessionConfig>,
-    /// The pipe of a dialling endpoint.
-    conduit: Option<SlabKey>,
-    pause: Duration,
-    failed: Option<OpenError>,
-}
-
-/// The engine's ends of one pipe, and the link and session that it currently has.
-struct Conduit {
-    socket: Arc<SocketShared>,
-    pipe: Option<PipeId>,
-    endpoint: SlabKey,
-    url: Box<str>,
-    dialling: bool,
-    link: Option<(usize, LinkId)>,
-    session: Option<Session>,
-    ready: bool,
-    /// Data parts need no work of the session.
-    passes: bool,
-    out: Reader<Part>,
-    incoming: Writer<Part>,
-    /// The application's ends, until a binding side's peer is known.
-    fronts: Option<(Writer<Part>, Reader<Part>)>,
-    send_hwm: u64,
-    receive_hwm: u64,
-    /// Parts to post before those in the pipe: refused, or returned by a link that broke.
-    held: VecDeque<Part>,
-    returned: Vec<Part>,
-    commands: VecDeque<Part>,
-    /// The last part posted has more behind it.
-    posting: bool,
-    /// The rest of a message whose beginning went down with its link.
-    skipping: bool,
-    unfinished: Vec<Part>,
-    subscriptions: usize,
-    granted: u64,
-    unlimited: bool,
-    gap: bool,
-    touched: bool,
-    /// The session was given a command, and may have something to say.
-    talk: bool,
-    closing: Option<Closing>,
-    /// Why we ended the link ourselves, for the monitor.
-    reason: Option<DownReason>,
-    timer: Option<Instant>,
-    fd: i32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Closing {
-    until: Option<Instant>,
-    draining: bool,
-}
-
-impl std::fmt::Debug for Conduit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Conduit({} {:?} ready {})", self.url, self.link, self.ready)
-    }
-}
-
-/// What a socket wants bound or connected.
-#[derive(Debug)]
-pub(crate) struct OpenRequest {
-    pub(crate) driver: usize,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) role: Role,
-    pub(crate) capabilities: Capabilities,
-    pub(crate) config: Arc<SessionConfig>,
-    pub(crate) now: Instant,
-}
-
-/// What a `bind` has come to.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Pending,
-    Bound(Endpoint),
-    Failed(OpenError),
 }
 
 impl Core {
@@ -200,227 +108,15 @@ impl Core {
 
     // ---- opening and closing ----
 
-    /// Binds or connects. A connect has its pipe when this returns; a bind has an [`Outcome`] to wait for.
-    pub(crate) fn open(
-        &mut self,
-        socket: &Arc<SocketShared>,
-        request: OpenRequest,
-    ) -> Result<SlabKey, OpenError> {
-        let OpenRequest { driver, endpoint, role, capabilities, config, now } = request;
-        let pause = socket.options().reconnect_interval.unwrap_or_default();
-        let key = self.endpoints.insert(EndpointState {
-            socket: socket.clone(),
-            endpoint: endpoint.clone(),
-            real: None,
-            role,
-            driver,
-            open: None,
-            kind: capabilities.session,
-            everything: capabilities.flow == Flow::Send,
-            config,
-            conduit: None,
-            pause,
-            failed: None,
-        });
-        if let Err(error) = self.start_open(key) {
-            self.endpoints.remove(key);
-            return Err(error);
-        }
-        if role == Role::Connect {
-            let (send_hwm, receive_hwm) = marks(socket);
-            let conduit =
-                self.new_conduit(socket.clone(), key, endpoint.as_str(), true, (send_hwm, receive_hwm));
-            let fronts = self.conduits.find_mut(conduit).and_then(|conduit| conduit.fronts.take());
-            if let Some(fronts) = fronts {
-                let pipe = socket.lock().attach(conduit, fronts, (send_hwm, receive_hwm), None, false);
-                if let Some(conduit) = self.conduits.find_mut(conduit) {
-                    conduit.pipe = Some(pipe);
-                }
-            }
-            if let Some(state) = self.endpoints.find_mut(key) {
-                state.conduit = Some(conduit);
-            }
-            socket.waiters.wake_all();
-        }
-        self.turn(now);
-        Ok(key)
-    }
-
-    fn start_open(&mut self, key: SlabKey) -> Result<(), OpenError> {
-        let Some(state) = self.endpoints.find_mut(key) else { return Ok(()) };
-        let options = state.socket.options();
-        let request = Open {
-            endpoint: state.endpoint.clone(),
-            role: state.role,
-            flow: state.socket.kind.flow(),
-            hello: Hello {
-                minor: 1,
-                mechanism: state.config.mechanism.name(),
-                as_server: state.config.mechanism.as_server(),
-            },
-            identity: Identity {
-                socket_type: state.socket.kind.name(),
-                routing_id: options.routing_id.clone(),
-                send_hwm: options.send_hwm,
-                receive_hwm: options.receive_hwm,
-            },
-            limits: options.limits(),
-            tuning: options.tuning(),
-        };
-        drop(options);
-        let slot = &mut self.drivers[state.driver];
-        let open = slot.driver.open(request)?;
-        state.open = Some(open);
-        slot.users += 1;
-        put(&mut slot.opens, open.index(), (open, key));
-        Ok(())
-    }
-
-    fn new_conduit(
+    pub(super) fn new_conduit(
         &mut self,
         socket: Arc<SocketShared>,
         endpoint: SlabKey,
         url: &str,
         dialling: bool,
-        (send_hwm, receive_hwm): (u64, u64),
+        marks: (u64, u64),
     ) -> SlabKey {
-        let (to_engine, out) = queue();
-        let (incoming, from_engine) = queue();
-        self.conduits.insert(Conduit {
-            socket,
-            pipe: None,
-            endpoint,
-            url: url.into(),
-            dialling,
-            link: None,
-            session: None,
-            ready: false,
-            passes: false,
-            out,
-            incoming,
-            fronts: Some((to_engine, from_engine)),
-            send_hwm,
-            receive_hwm,
-            held: VecDeque::new(),
-            returned: Vec::new(),
-            commands: VecDeque::new(),
-            posting: false,
-            skipping: false,
-            unfinished: Vec::new(),
-            subscriptions: 0,
-            granted: 0,
-            unlimited: false,
-            gap: false,
-            touched: false,
-            talk: false,
-            closing: None,
-            reason: None,
-            timer: None,
-            fd: -1,
-        })
-    }
-
-    /// How a bind stands.
-    pub(crate) fn outcome(&mut self, key: SlabKey) -> Outcome {
-        match self.endpoints.find_mut(key) {
-            None => Outcome::Pending,
-            Some(state) => match (&state.real, state.failed.take()) {
-                (_, Some(error)) => {
-                    self.endpoints.remove(key);
-                    Outcome::Failed(error)
-                }
-                (Some(real), None) => Outcome::Bound(real.clone()),
-                (None, None) => Outcome::Pending,
-            },
-        }
-    }
-
-    /// Gives a bound or connected URL up. `false`: this socket has no such endpoint.
-    pub(crate) fn close_endpoint(
-        &mut self,
-        socket: &Arc<SocketShared>,
-        url: &str,
-        role: Role,
-        linger: Option<Duration>,
-        now: Instant,
-    ) -> bool {
-        let found = self.endpoints.iter().find(|(_, state)| {
-            Arc::ptr_eq(&state.socket, socket)
-                && state.role == role
-                && (state.endpoint.as_str() == url
-                    || state.real.as_ref().is_some_and(|real| real.as_str() == url))
-        });
-        let Some(key) = found.map(|(key, _)| key) else { return false };
-        self.let_go(key, linger, now);
-        self.drop_endpoint(key, linger, now);
-        true
-    }
-
-    /// What giving an endpoint up means for its links, as in libzmq: those that a listener accepted are closed with it,
-    /// and what a dialled one has received and nobody has taken is dropped.
-    fn let_go(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
-        let Some(state) = self.endpoints.find(key) else { return };
-        match state.conduit.and_then(|conduit| self.conduits.find_mut(conduit)) {
-            Some(conduit) => {
-                if let Some(pipe) = conduit.pipe.take() {
-                    conduit.socket.lock().detach(pipe);
-                }
-            }
-            // In-process links stand by themselves, without the name that brought them together.
-            None if state.kind == SessionKind::InProcess => {}
-            None => {
-                for conduit in self.conduits.keys() {
-                    if self.conduits.find(conduit).is_some_and(|conduit| conduit.endpoint == key) {
-                        self.close_conduit(conduit, linger, now);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends an endpoint. The pipe of a dialling one is closed with the linger given.
-    fn drop_endpoint(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
-        let Some(state) = self.endpoints.find_mut(key) else { return };
-        let conduit = state.conduit;
-        if let Some(conduit) = conduit {
-            // A lingering pipe keeps its endpoint, for reconnects; both go together.
-            self.close_conduit(conduit, linger, now);
-        } else {
-            self.forget_endpoint(key);
-        }
-    }
-
-    fn forget_endpoint(&mut self, key: SlabKey) {
-        let Some(state) = self.endpoints.remove(key) else { return };
-        if let Some(open) = state.open {
-            let slot = &mut self.drivers[state.driver];
-            slot.driver.close_open(open);
-            if slot.opens.get_mut(open.index()).and_then(Option::take).is_some() {
-                slot.users -= 1;
-            }
-            let url = state.real.as_ref().unwrap_or(&state.endpoint);
-            state.socket.emit(url.as_str(), || EventKind::Closed);
-        }
-    }
-
-    /// Closes everything a socket has. What is queued still goes out within `linger` (`None`: for ever).
-    pub(crate) fn close_socket(
-        &mut self,
-        socket: &Arc<SocketShared>,
-        linger: Option<Duration>,
-        now: Instant,
-    ) {
-        for key in self.endpoints.keys() {
-            if self.endpoints.find(key).is_some_and(|state| Arc::ptr_eq(&state.socket, socket)) {
-                self.drop_endpoint(key, linger, now);
-            }
-        }
-        for key in self.conduits.keys() {
-            if self.conduits.find(key).is_some_and(|conduit| Arc::ptr_eq(&conduit.socket, socket)) {
-                self.close_conduit(key, linger, now);
-            }
-        }
-        self.turn(now);
+        self.conduits.insert(Conduit::new(socket, endpoint, url, dialling, marks))
     }
 
     /// Whether anything of any socket is left.
@@ -429,7 +125,7 @@ impl Core {
     }
 
     /// Closes one pipe; called again, it can only make it sooner.
-    fn close_conduit(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
+    pub(super) fn close_conduit(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
         let Some(conduit) = self.conduits.find_mut(key) else { return };
         let until = linger.and_then(|linger| now.checked_add(linger));
         match &mut conduit.closing {
@@ -447,7 +143,7 @@ impl Core {
         if linger == Some(Duration::ZERO) { self.abort_conduit(key) } else { self.pump(key, now) }
     }
 
-    fn abort_conduit(&mut self, key: SlabKey) {
+    pub(super) fn abort_conduit(&mut self, key: SlabKey) {
         let Some(conduit) = self.conduits.find_mut(key) else { return };
         match conduit.link {
             Some((driver, link)) => {
@@ -468,7 +164,7 @@ impl Core {
         }
     }
 
-    fn remove_conduit(&mut self, key: SlabKey) {
+    pub(super) fn remove_conduit(&mut self, key: SlabKey) {
         let Some(mut conduit) = self.conduits.remove(key) else { return };
         if let Some((driver, link)) = conduit.link.take() {
             self.drivers[driver].forget_link(link);
@@ -580,75 +276,6 @@ impl Core {
             Completion::Progress { open, progress } => self.progressed(at, open, progress),
             _ => {}
         }
-    }
-
-    fn endpoint_of(&mut self, at: usize, open: OpenId) -> Option<&mut EndpointState> {
-        let key = self.drivers[at].endpoint_of(open)?;
-        self.endpoints.find_mut(key)
-    }
-
-    fn progressed(&mut self, at: usize, open: OpenId, progress: Progress) {
-        let Some(state) = self.endpoint_of(at, open) else { return };
-        let url = state.real.as_ref().unwrap_or(&state.endpoint).as_str();
-        state.socket.emit(url, || match progress {
-            Progress::Dialling => EventKind::ConnectDelayed,
-            Progress::Accepted { fd, .. } => EventKind::Accepted(fd),
-            Progress::Connected { fd } => EventKind::Connected(fd),
-            Progress::HandshakeFailed { reason, .. } => EventKind::HandshakeFailed(reason),
-            Progress::AcceptFailed(errno) => EventKind::AcceptFailed(errno),
-        });
-    }
-
-    fn open_failed(&mut self, at: usize, open: OpenId, error: OpenError, now: Instant) {
-        let slot = &mut self.drivers[at];
-        let Some(key) = slot.endpoint_of(open) else { return };
-        slot.opens[open.index()] = None;
-        slot.users -= 1;
-        let Some(state) = self.endpoints.find_mut(key) else { return };
-        state.open = None;
-        if state.role == Role::Bind {
-            state.socket.emit(state.endpoint.as_str(), || EventKind::BindFailed(error.clone()));
-            state.failed = Some(error);
-            state.socket.waiters.wake_all();
-        } else {
-            self.retry(key, now);
-        }
-    }
-
-    /// Dials again after a pause, unless nobody wants it any more.
-    fn retry(&mut self, key: SlabKey, now: Instant) {
-        let Some(state) = self.endpoints.find_mut(key) else { return };
-        let unwanted = state
-            .conduit
-            .and_then(|conduit| self.conduits.find_mut(conduit))
-            .is_none_or(|conduit| conduit.closing.is_some() && !conduit.has_output());
-        if unwanted {
-            if let Some(conduit) = state.conduit {
-                self.remove_conduit(conduit);
-            }
-            return;
-        }
-        let options = state.socket.options();
-        let (interval, max) = (options.reconnect_interval, options.reconnect_interval_max);
-        drop(options);
-        let Some(interval) = interval else {
-            // As in libzmq, an endpoint that never dials again is gone, and its pipe takes no more messages.
-            if let Some(conduit) = state.conduit {
-                self.remove_conduit(conduit);
-            }
-            return;
-        };
-        // libzmq adds up to one interval of jitter, so that a thousand clients do not come back at once; half is
-        // enough for that and costs less time.
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        let pause = state.pause + interval.mul_f64((self.jitter >> 11) as f64 / (1u64 << 53) as f64 / 2.0);
-        if max > interval {
-            state.pause = (state.pause * 2).min(max);
-        }
-        state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectRetried(pause.as_millis() as u64));
-        self.timers.push(Reverse((now + pause, Timer::Reconnect(key))));
     }
 
     fn up(&mut self, at: usize, link: LinkId, open: OpenId, peer: &PeerInfo, now: Instant) {
@@ -1102,21 +729,21 @@ impl Core {
 
 impl DriverSlot {
     #[inline]
-    fn conduit_of(&self, link: LinkId) -> Option<SlabKey> {
+    pub(super) fn conduit_of(&self, link: LinkId) -> Option<SlabKey> {
         match self.links.get(link.index()) {
             Some(Some((id, key))) if *id == link => Some(*key),
             _ => None,
         }
     }
 
-    fn endpoint_of(&self, open: OpenId) -> Option<SlabKey> {
+    pub(super) fn endpoint_of(&self, open: OpenId) -> Option<SlabKey> {
         match self.opens.get(open.index()) {
             Some(Some((id, key))) if *id == open => Some(*key),
             _ => None,
         }
     }
 
-    fn forget_link(&mut self, link: LinkId) {
+    pub(super) fn forget_link(&mut self, link: LinkId) {
         if let Some(place) = self.links.get_mut(link.index())
             && place.is_some_and(|(id, _)| id == link)
         {
@@ -1126,100 +753,12 @@ impl DriverSlot {
     }
 }
 
-impl Conduit {
-    /// Puts a part into the pipe, whole messages at a time. `false`: more parts than a message may have.
-    #[inline]
-    fn deliver(&mut self, mut part: Part) -> bool {
-        if self.closing.is_some() || self.pipe.is_none() {
-            return true;
-        }
-        if std::mem::take(&mut self.gap) {
-            part.flags = part.flags.with(transport_core::Flags::GAP);
-        }
-        if part.flags.more() {
-            self.unfinished.push(part);
-            return self.unfinished.len() <= PARTS_MAX;
-        }
-        if !self.unfinished.is_empty() {
-            for part in self.unfinished.drain(..) {
-                self.incoming.write(part);
-            }
-        }
-        self.incoming.write(part);
-        self.incoming.end_message();
-        true
-    }
-
-    /// The next part for the link, in its wire form. Sets `freed` when the sender waits for room and has it now.
-    #[inline]
-    fn next_out(&mut self, freed: &mut bool) -> Option<Part> {
-        if let Some(part) = self.held.pop_front() {
-            return Some(part);
-        }
-        loop {
-            let Read::Value(part) = self.out.read() else { return None };
-            if !part.flags.more() && !part.flags.command() {
-                *freed |= self.out.took_message(self.send_hwm);
-            }
-            if self.skipping {
-                self.skipping = part.flags.more();
-                continue;
-            }
-            if self.passes && !part.flags.command() {
-                return Some(part);
-            }
-            if let Some(part) = self.session.as_mut().and_then(|session| session.encode(part)) {
-                return Some(part);
-            }
-        }
-    }
-
-    fn has_output(&mut self) -> bool {
-        !self.held.is_empty() || !self.commands.is_empty() || (!self.skipping && self.out.look())
-    }
-
-    /// The link is gone; what it never saw goes first on the next one, but never the tail of a torn message.
-    fn link_lost(&mut self) {
-        self.link = None;
-        if self.posting {
-            match self.held.iter().position(|part| !part.flags.more()) {
-                Some(end) => drop(self.held.drain(..=end)),
-                None => {
-                    self.held.clear();
-                    self.skipping = true;
-                }
-            }
-        }
-        // What a cipher has made belongs to the session that is gone.
-        if self.passes {
-            for part in self.returned.drain(..).rev() {
-                if !part.flags.command() {
-                    self.held.push_front(part);
-                }
-            }
-        } else {
-            self.held.clear();
-        }
-        self.returned.clear();
-        self.commands.clear();
-        self.unfinished.clear();
-        self.subscriptions = 0;
-        self.session = None;
-        self.ready = false;
-        self.passes = false;
-        self.posting = false;
-        self.granted = 0;
-        self.unlimited = false;
-        self.timer = None;
-    }
-}
-
-fn marks(socket: &SocketShared) -> (u64, u64) {
+pub(super) fn marks(socket: &SocketShared) -> (u64, u64) {
     let options = socket.options();
     (options.send_hwm.into(), options.receive_hwm.into())
 }
 
-fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
+pub(super) fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
     if table.len() <= index {
         table.resize_with(index + 1, || None);
     }

@@ -1,0 +1,197 @@
+//! The engine's ends of one pipe, with the link and session that the pipe has at the moment. Posts nothing itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use transport_core::{DownReason, LinkId, Part, SlabKey};
+
+use crate::limits::PARTS_MAX;
+use crate::pattern::PipeId;
+use crate::queue::{Read, Reader, Writer, queue};
+use crate::session::Session;
+use crate::socket::shared::SocketShared;
+
+/// The engine's ends of one pipe, and the link and session that it currently has.
+pub(super) struct Conduit {
+    pub(super) socket: Arc<SocketShared>,
+    pub(super) pipe: Option<PipeId>,
+    pub(super) endpoint: SlabKey,
+    pub(super) url: Box<str>,
+    pub(super) dialling: bool,
+    pub(super) link: Option<(usize, LinkId)>,
+    pub(super) session: Option<Session>,
+    pub(super) ready: bool,
+    /// Data parts need no work of the session.
+    pub(super) passes: bool,
+    pub(super) out: Reader<Part>,
+    pub(super) incoming: Writer<Part>,
+    /// The application's ends, until a binding side's peer is known.
+    pub(super) fronts: Option<(Writer<Part>, Reader<Part>)>,
+    pub(super) send_hwm: u64,
+    pub(super) receive_hwm: u64,
+    /// Parts to post before those in the pipe: refused, or returned by a link that broke.
+    pub(super) held: VecDeque<Part>,
+    pub(super) returned: Vec<Part>,
+    pub(super) commands: VecDeque<Part>,
+    /// The last part posted has more behind it.
+    pub(super) posting: bool,
+    /// The rest of a message whose beginning went down with its link.
+    pub(super) skipping: bool,
+    pub(super) unfinished: Vec<Part>,
+    pub(super) subscriptions: usize,
+    pub(super) granted: u64,
+    pub(super) unlimited: bool,
+    pub(super) gap: bool,
+    pub(super) touched: bool,
+    /// The session was given a command, and may have something to say.
+    pub(super) talk: bool,
+    pub(super) closing: Option<Closing>,
+    /// Why we ended the link ourselves, for the monitor.
+    pub(super) reason: Option<DownReason>,
+    pub(super) timer: Option<Instant>,
+    pub(super) fd: i32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closing {
+    pub(super) until: Option<Instant>,
+    pub(super) draining: bool,
+}
+
+impl std::fmt::Debug for Conduit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Conduit({} {:?} ready {})", self.url, self.link, self.ready)
+    }
+}
+
+impl Conduit {
+    pub(super) fn new(
+        socket: Arc<SocketShared>,
+        endpoint: SlabKey,
+        url: &str,
+        dialling: bool,
+        (send_hwm, receive_hwm): (u64, u64),
+    ) -> Self {
+        let (to_engine, out) = queue();
+        let (incoming, from_engine) = queue();
+        Self {
+            socket,
+            pipe: None,
+            endpoint,
+            url: url.into(),
+            dialling,
+            link: None,
+            session: None,
+            ready: false,
+            passes: false,
+            out,
+            incoming,
+            fronts: Some((to_engine, from_engine)),
+            send_hwm,
+            receive_hwm,
+            held: VecDeque::new(),
+            returned: Vec::new(),
+            commands: VecDeque::new(),
+            posting: false,
+            skipping: false,
+            unfinished: Vec::new(),
+            subscriptions: 0,
+            granted: 0,
+            unlimited: false,
+            gap: false,
+            touched: false,
+            talk: false,
+            closing: None,
+            reason: None,
+            timer: None,
+            fd: -1,
+        }
+    }
+
+    /// Puts a part into the pipe, whole messages at a time. `false`: more parts than a message may have.
+    #[inline]
+    pub(super) fn deliver(&mut self, mut part: Part) -> bool {
+        if self.closing.is_some() || self.pipe.is_none() {
+            return true;
+        }
+        if std::mem::take(&mut self.gap) {
+            part.flags = part.flags.with(transport_core::Flags::GAP);
+        }
+        if part.flags.more() {
+            self.unfinished.push(part);
+            return self.unfinished.len() <= PARTS_MAX;
+        }
+        if !self.unfinished.is_empty() {
+            for part in self.unfinished.drain(..) {
+                self.incoming.write(part);
+            }
+        }
+        self.incoming.write(part);
+        self.incoming.end_message();
+        true
+    }
+
+    /// The next part for the link, in its wire form. Sets `freed` when the sender waits for room and has it now.
+    #[inline]
+    pub(super) fn next_out(&mut self, freed: &mut bool) -> Option<Part> {
+        if let Some(part) = self.held.pop_front() {
+            return Some(part);
+        }
+        loop {
+            let Read::Value(part) = self.out.read() else { return None };
+            if !part.flags.more() && !part.flags.command() {
+                *freed |= self.out.took_message(self.send_hwm);
+            }
+            if self.skipping {
+                self.skipping = part.flags.more();
+                continue;
+            }
+            if self.passes && !part.flags.command() {
+                return Some(part);
+            }
+            if let Some(part) = self.session.as_mut().and_then(|session| session.encode(part)) {
+                return Some(part);
+            }
+        }
+    }
+
+    pub(super) fn has_output(&mut self) -> bool {
+        !self.held.is_empty() || !self.commands.is_empty() || (!self.skipping && self.out.look())
+    }
+
+    /// The link is gone; what it never saw goes first on the next one, but never the tail of a torn message.
+    pub(super) fn link_lost(&mut self) {
+        self.link = None;
+        if self.posting {
+            match self.held.iter().position(|part| !part.flags.more()) {
+                Some(end) => drop(self.held.drain(..=end)),
+                None => {
+                    self.held.clear();
+                    self.skipping = true;
+                }
+            }
+        }
+        // What a cipher has made belongs to the session that is gone.
+        if self.passes {
+            for part in self.returned.drain(..).rev() {
+                if !part.flags.command() {
+                    self.held.push_front(part);
+                }
+            }
+        } else {
+            self.held.clear();
+        }
+        self.returned.clear();
+        self.commands.clear();
+        self.unfinished.clear();
+        self.subscriptions = 0;
+        self.session = None;
+        self.ready = false;
+        self.passes = false;
+        self.posting = false;
+        self.granted = 0;
+        self.unlimited = false;
+        self.timer = None;
+    }
+}
