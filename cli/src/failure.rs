@@ -54,14 +54,18 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = error.to_string();
+        let names_something_wrong = |error: &OpenError| {
+            matches!(
+                error,
+                OpenError::BadEndpoint(_)
+                    | OpenError::BadAddress { .. }
+                    | OpenError::Incompatible { .. }
+                    | OpenError::UnknownScheme { .. }
+            )
+        };
         match error {
             Error::Again => Self::TimedOut(text),
-            Error::Open(
-                OpenError::BadEndpoint(_)
-                | OpenError::BadAddress { .. }
-                | OpenError::Incompatible { .. }
-                | OpenError::UnknownScheme { .. },
-            ) => Self::Usage(text),
+            Error::Open(error) if names_something_wrong(&error) => Self::Usage(text),
             _ => Self::Failed(text),
         }
     }

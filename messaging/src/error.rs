@@ -26,13 +26,13 @@ pub enum Error {
     NoRoutingId,
     /// `unbind` or `disconnect` of something that is not bound or connected (ENOENT).
     #[error("no such endpoint: {0} is not bound or connected on this socket")]
-    NoSuchEndpoint(String),
+    NoSuchEndpoint(Box<str>),
     /// The socket type never does this (ENOTSUP).
     #[error("a {0} socket does not {1}")]
     NotSupported(SocketType, &'static str),
     /// bind or connect failed.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(Box<OpenError>),
     /// REQ and REP send and receive in turn (EFSM).
     #[error("out of turn: a REQ sends before it receives, a REP receives before it sends")]
     OutOfTurn,
@@ -57,6 +57,12 @@ pub struct SendError {
     pub error: Error,
     /// The message.
     pub message: Box<Message>,
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        Self::Open(Box::new(error))
+    }
 }
 
 impl From<SendError> for Error {

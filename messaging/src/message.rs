@@ -5,26 +5,38 @@ use std::fmt;
 use transport_core::Frame;
 
 /// A message: one or more parts, delivered whole or not at all.
+// In this order, so that what a `Result` keeps in a message's place (an error of up to 24 bytes) never lies over the
+// first frame: where it did, every move would take the frame apart at the error's field boundaries, and each such
+// piece waits for the stores before it (see `Frame`).
 #[derive(Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct Message {
-    first: Frame,
     // Empty for the common message of one part; an empty Vec does not allocate.
     rest: Vec<Frame>,
-    gap_before: bool,
+    gap: Gap,
+    first: Frame,
+}
+
+/// Whether something is missing before a message. A word, so that the frame behind it is moved whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+enum Gap {
+    No,
+    Yes,
 }
 
 impl Message {
     /// A message of one part.
     #[inline]
     pub fn new(part: impl Into<Frame>) -> Self {
-        Self { first: part.into(), rest: Vec::new(), gap_before: false }
+        Self { first: part.into(), rest: Vec::new(), gap: Gap::No }
     }
 
     /// A message of several parts; `None` if there are none.
     pub fn from_parts<F: Into<Frame>>(parts: impl IntoIterator<Item = F>) -> Option<Self> {
         let mut parts = parts.into_iter().map(Into::into);
         let first = parts.next()?;
-        Some(Self { first, rest: parts.collect(), gap_before: false })
+        Some(Self { first, rest: parts.collect(), gap: Gap::No })
     }
 
     /// Number of parts, at least 1.
@@ -79,11 +91,17 @@ impl Message {
 
     /// Whether something is missing between this message and the one received before it from the same source.
     pub fn gap_before(&self) -> bool {
-        self.gap_before
+        self.gap == Gap::Yes
     }
 
     pub(crate) fn set_gap_before(&mut self) {
-        self.gap_before = true;
+        self.gap = Gap::Yes;
+    }
+
+    /// The first part; what follows it is dropped.
+    #[inline]
+    pub(crate) fn into_first(self) -> Frame {
+        self.first
     }
 
     /// Splits off the first part; the rest may be empty.
@@ -94,7 +112,7 @@ impl Message {
 
     #[inline]
     pub(crate) fn from_first_and_rest(first: Frame, rest: Vec<Frame>) -> Self {
-        Self { first, rest, gap_before: false }
+        Self { first, rest, gap: Gap::No }
     }
 }
 
@@ -107,7 +125,7 @@ impl<F: Into<Frame>> From<F> for Message {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.gap_before { "Message(after a gap) " } else { "Message" })?;
+        f.write_str(if self.gap_before() { "Message(after a gap) " } else { "Message" })?;
         f.debug_list().entries(self.parts()).finish()
     }
 }
@@ -115,6 +133,13 @@ impl fmt::Debug for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_in_its_place_leaves_the_first_frame_whole() {
+        assert_eq!(std::mem::offset_of!(Message, first), 32);
+        assert!(size_of::<crate::Error>() <= 24);
+        assert_eq!(size_of::<Result<Message, crate::Error>>(), size_of::<Message>());
+    }
 
     #[test]
     fn parts_come_in_order() {

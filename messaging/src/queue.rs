@@ -80,22 +80,13 @@ pub(crate) struct Reader<T> {
     published_seen: u64,
     taken: u64,
     spared: u64,
+    ended: bool,
 }
 
 // SAFETY: the raw segment pointers are owned by this end alone; see Shared. Test: the loom models.
 unsafe impl<T: Send> Send for Writer<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Reader<T> {}
-
-/// What `Reader::read` found.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Read<T> {
-    Value(T),
-    /// Nothing; the reader counts as asleep and will be woken.
-    Empty,
-    /// Nothing, and nothing will come: the writer has ended it.
-    Ended,
-}
 
 /// A new, empty queue. Allocates no segment yet. The reader counts as asleep.
 pub(crate) fn queue<T>() -> (Writer<T>, Reader<T>) {
@@ -127,6 +118,7 @@ pub(crate) fn queue<T>() -> (Writer<T>, Reader<T>) {
         published_seen: 0,
         taken: 0,
         spared: 0,
+        ended: false,
     };
     (writer, reader)
 }
@@ -248,13 +240,20 @@ impl<T> Writer<T> {
 }
 
 impl<T> Reader<T> {
-    /// The next value.
+    /// The next value. `None`: nothing is there, and the reader counts as asleep and will be woken; or nothing will come,
+    /// see `is_ended`. (A third answer would not fit a part's own `None`, and every value would be moved once more.)
     #[inline]
-    pub(crate) fn read(&mut self) -> Read<T> {
-        if self.read == self.published_seen && !self.look() {
-            return self.fall_asleep();
+    pub(crate) fn read(&mut self) -> Option<T> {
+        if self.read == self.published_seen && !self.look() && !self.stays_awake() {
+            return None;
         }
-        Read::Value(self.take())
+        Some(self.take())
+    }
+
+    /// Whether the `read` that found nothing was the last: the writer has ended the queue.
+    #[inline]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// The next value, without going to sleep if there is none.
@@ -322,16 +321,17 @@ impl<T> Reader<T> {
     }
 
     #[cold]
-    fn fall_asleep(&mut self) -> Read<T> {
+    fn stays_awake(&mut self) -> bool {
         let ended = self.shared.ended.load(Ordering::Acquire);
         // A swap and not a store, so that it comes after the writer's swap of a flag it saw before.
         self.shared.reader_asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if self.look() {
             self.shared.reader_asleep.store(false, Ordering::Relaxed);
-            return Read::Value(self.take());
+            return true;
         }
-        if ended { Read::Ended } else { Read::Empty }
+        self.ended = ended;
+        false
     }
 
     /// Counts one whole message as taken. `true` when the writer slept for room and there is enough of it now: the
@@ -437,14 +437,14 @@ mod tests {
             for at in 0..round {
                 writer.write(Box::new(round * 1000 + at));
             }
-            assert_eq!(reader.read(), Read::Empty);
+            assert!(reader.read().is_none() && !reader.is_ended());
             assert!(writer.publish(), "the reader sleeps");
             for at in 0..round {
-                assert_eq!(reader.read(), Read::Value(Box::new(round * 1000 + at)));
+                assert_eq!(reader.read(), Some(Box::new(round * 1000 + at)));
             }
         }
         writer.end();
-        assert_eq!(reader.read(), Read::Ended);
+        assert!(reader.read().is_none() && reader.is_ended());
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
             let (mut writer, mut reader) = queue();
             (0..written).for_each(|_| writer.write(token.clone()));
             writer.publish();
-            (0..read).for_each(|_| assert!(matches!(reader.read(), Read::Value(_))));
+            (0..read).for_each(|_| assert!(reader.read().is_some()));
             if written % 3 == 0 {
                 drop((reader, writer));
             } else {
@@ -475,9 +475,9 @@ mod tests {
         writer.publish();
         assert_eq!((writer.room(4), writer.room(0), writer.room(6)), (0, u64::MAX, 2));
         assert!(writer.sleep(4));
-        assert_eq!(reader.read(), Read::Value(()));
+        assert_eq!(reader.read(), Some(()));
         assert!(!reader.took_message(4), "one of four is below the low-water mark");
-        assert_eq!(reader.read(), Read::Value(()));
+        assert_eq!(reader.read(), Some(()));
         assert!(reader.took_message(4));
         assert_eq!(writer.room(4), 2);
     }
@@ -489,9 +489,9 @@ mod tests {
             let mut sum = 0u64;
             loop {
                 match reader.read() {
-                    Read::Value(value) => sum += value,
-                    Read::Empty => std::thread::park(),
-                    Read::Ended => return sum,
+                    Some(value) => sum += value,
+                    None if reader.is_ended() => return sum,
+                    None => std::thread::park(),
                 }
             }
         });
@@ -522,12 +522,11 @@ mod models {
                 for want in 0..3 {
                     loop {
                         match reader.read() {
-                            Read::Value(value) => {
+                            Some(value) => {
                                 assert_eq!(value, want);
                                 break;
                             }
-                            Read::Empty => thread::park(),
-                            Read::Ended => unreachable!(),
+                            None => thread::park(),
                         }
                     }
                 }

@@ -68,6 +68,11 @@ impl Part {
     pub fn more(body: impl Into<Frame>) -> Self {
         Self { body: body.into(), flags: Flags::MORE }
     }
+    /// Moves the part out and leaves an empty one.
+    #[inline]
+    pub fn take(&mut self) -> Self {
+        Self { body: self.body.take(), flags: self.flags }
+    }
     /// A command.
     pub fn command(body: impl Into<Frame>) -> Self {
         Self { body: body.into(), flags: Flags::COMMAND }

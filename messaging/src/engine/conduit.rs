@@ -8,7 +8,7 @@ use transport_core::{DownReason, LinkId, Part, SlabKey};
 
 use crate::limits::PARTS_MAX;
 use crate::pattern::PipeId;
-use crate::queue::{Read, Reader, Writer, queue};
+use crate::queue::{Reader, Writer, queue};
 use crate::session::Session;
 use crate::socket::shared::SocketShared;
 
@@ -111,7 +111,7 @@ impl Conduit {
 
     /// Puts a part into the pipe, whole messages at a time. `false`: more parts than a message may have.
     #[inline]
-    pub(super) fn deliver(&mut self, mut part: Part) -> bool {
+    pub(super) fn deliver(&mut self, part: &mut Part) -> bool {
         if self.closing.is_some() || self.pipe.is_none() {
             return true;
         }
@@ -119,7 +119,7 @@ impl Conduit {
             part.flags = part.flags.with(transport_core::Flags::GAP);
         }
         if part.flags.more() {
-            self.unfinished.push(part);
+            self.unfinished.push(part.take());
             return self.unfinished.len() <= PARTS_MAX;
         }
         if !self.unfinished.is_empty() {
@@ -127,7 +127,7 @@ impl Conduit {
                 self.incoming.write(part);
             }
         }
-        self.incoming.write(part);
+        self.incoming.write(part.take());
         self.incoming.end_message();
         true
     }
@@ -139,7 +139,7 @@ impl Conduit {
             return Some(part);
         }
         loop {
-            let Read::Value(part) = self.out.read() else { return None };
+            let part = self.out.read()?;
             if !part.flags.more() && !part.flags.command() {
                 *freed |= self.out.took_message(self.send_hwm);
             }

@@ -229,9 +229,10 @@ impl Core {
             slot.driver.poll(now, &mut completions, TURN_BUDGET);
             if !completions.is_empty() {
                 moved = true;
-                for completion in completions.drain(..) {
+                for completion in &mut completions {
                     self.complete(at, completion, now);
                 }
+                completions.clear();
                 self.publish_touched(now);
             }
             self.completions = completions;
@@ -239,9 +240,10 @@ impl Core {
         moved
     }
 
-    fn complete(&mut self, at: usize, completion: Completion, now: Instant) {
-        match completion {
-            Completion::Received { link, part } => self.received(at, link, part, now),
+    /// By reference, so that a part moves once: from where the driver has put it into the pipe.
+    fn complete(&mut self, at: usize, completion: &mut Completion, now: Instant) {
+        match *completion {
+            Completion::Received { link, ref mut part } => self.received(at, link, part, now),
             Completion::Sent { .. } => {}
             Completion::Writable { link } => {
                 if let Some(key) = self.drivers[at].conduit_of(link) {
@@ -256,24 +258,24 @@ impl Core {
                     conduit.gap = true;
                 }
             }
-            Completion::Returned { link, part } => {
+            Completion::Returned { link, ref mut part } => {
                 if let Some(conduit) =
                     self.drivers[at].conduit_of(link).and_then(|key| self.conduits.find_mut(key))
                 {
-                    conduit.returned.push(part);
+                    conduit.returned.push(part.take());
                 }
             }
-            Completion::Up { link, open, peer } => self.up(at, link, open, &peer, now),
+            Completion::Up { link, open, ref peer } => self.up(at, link, open, peer, now),
             Completion::Down { link, reason } => self.down(at, link, reason, now),
-            Completion::Bound { open, endpoint } => {
+            Completion::Bound { open, ref endpoint } => {
                 if let Some(state) = self.endpoint_of(at, open) {
                     state.socket.emit(endpoint.as_str(), || EventKind::Listening(-1));
-                    state.real = Some(endpoint);
+                    state.real = Some(endpoint.clone());
                     state.socket.waiters.wake_all();
                 }
             }
-            Completion::Failed { open, error } => self.open_failed(at, open, error, now),
-            Completion::Progress { open, progress } => self.progressed(at, open, progress),
+            Completion::Failed { open, ref error } => self.open_failed(at, open, error.clone(), now),
+            Completion::Progress { open, ref progress } => self.progressed(at, open, progress.clone()),
             _ => {}
         }
     }
@@ -356,7 +358,7 @@ impl Core {
         self.pump(key, now);
     }
 
-    fn received(&mut self, at: usize, link: LinkId, part: Part, now: Instant) {
+    fn received(&mut self, at: usize, link: LinkId, part: &mut Part, now: Instant) {
         let Some(key) = self.drivers[at].conduit_of(link) else { return };
         let Some(conduit) = self.conduits.find_mut(key) else { return };
         if !conduit.touched {
@@ -366,23 +368,17 @@ impl Core {
         if !part.flags.command() {
             conduit.granted = conduit.granted.saturating_sub(1);
         }
-        let input = match &mut conduit.session {
-            _ if conduit.passes && !part.flags.command() => Ok(Input::Deliver(part)),
-            Some(session) => {
-                conduit.talk = true;
-                session.handle_part(part, now)
-            }
-            None => return,
-        };
-        let input = match input {
-            Ok(Input::Deliver(part)) => {
-                if conduit.deliver(part) {
-                    Ok(Input::Nothing)
-                } else {
-                    Err(Violation::TooLarge)
+        let input = if conduit.passes && !part.flags.command() {
+            if conduit.deliver(part) { Ok(Input::Nothing) } else { Err(Violation::TooLarge) }
+        } else {
+            let Some(session) = &mut conduit.session else { return };
+            conduit.talk = true;
+            match session.handle_part(part.take(), now) {
+                Ok(Input::Deliver(mut part)) => {
+                    if conduit.deliver(&mut part) { Ok(Input::Nothing) } else { Err(Violation::TooLarge) }
                 }
+                input => input,
             }
-            other => other,
         };
         match input {
             Ok(Input::Nothing | Input::Deliver(_)) => {}

@@ -70,8 +70,9 @@ pub(crate) enum NotSentReason {
     NoRoutingId,
 }
 
-/// Why `recv` has nothing.
+/// Why `recv` has nothing. A word, as everything is that may stand in a message's place; see `Message`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
 pub(crate) enum NotReceived {
     /// Nothing there: EAGAIN.
     Again,

@@ -324,10 +324,10 @@ pub(super) fn drop_rest<P: Pipes>(pipes: &mut P, pipe: PipeId, part: &Part) {
 /// Writes a message to a pipe that has room for it.
 #[inline(always)]
 pub(super) fn write_message<P: Pipes>(pipes: &mut P, pipe: PipeId, message: Message, spares: &mut Spares) {
-    let (first, rest) = message.into_first_and_rest();
-    if rest.is_empty() {
-        pipes.write(pipe, Part { body: first, flags: Flags::LAST });
+    if message.len() == 1 {
+        pipes.write(pipe, Part { body: message.into_first(), flags: Flags::LAST });
     } else {
+        let (first, rest) = message.into_first_and_rest();
         pipes.write(pipe, Part { body: first, flags: Flags::MORE });
         write_all(pipes, pipe, rest, spares);
     }

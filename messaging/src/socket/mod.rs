@@ -162,7 +162,7 @@ impl Socket {
             .context
             .shard
             .with_core(|core| core.close_endpoint(&self.shared, endpoint, role, linger, Instant::now()));
-        if closed { Ok(()) } else { Err(Error::NoSuchEndpoint(endpoint.to_owned())) }
+        if closed { Ok(()) } else { Err(Error::NoSuchEndpoint(endpoint.into())) }
     }
 
     // ---- messages ----

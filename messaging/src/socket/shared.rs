@@ -9,7 +9,7 @@ use transport_core::{Frame, Part, Slab, SlabKey};
 use crate::engine::{Pacing, Shard, Waiters};
 use crate::message::Message;
 use crate::pattern::{Behaviour, NotReceived, NotSent, NotSentReason, Pattern, PipeId, Pipes};
-use crate::queue::{Read, Reader, Writer};
+use crate::queue::{Reader, Writer};
 use crate::session::Peer;
 use crate::socket::monitor::{Event, EventKind, MonitorQueue};
 use crate::socket::options::Options;
@@ -298,7 +298,9 @@ impl Pipes for PipeTable {
         !front.write_closed && (front.out.room(front.send_hwm) > 0 || !front.out.sleep(front.send_hwm))
     }
 
-    #[inline]
+    // Inlined whatever it costs: a part handed to a call lies on the stack once more, and is read back from there while
+    // its stores are still on their way.
+    #[inline(always)]
     fn write(&mut self, pipe: PipeId, part: Part) {
         let Some(front) = self.fronts.find_mut(SlabKey::from_u64(pipe.0)) else { return };
         if front.write_closed {
@@ -321,22 +323,19 @@ impl Pipes for PipeTable {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&mut self, pipe: PipeId) -> Option<Part> {
         let front = self.fronts.find_mut(SlabKey::from_u64(pipe.0))?;
-        match front.incoming.read() {
-            Read::Value(part) => {
-                if !part.flags.more() && front.incoming.took_message(front.receive_hwm) {
-                    self.shard.has_room(front.conduit);
-                }
-                Some(part)
-            }
-            Read::Empty => None,
-            Read::Ended => {
+        let Some(part) = front.incoming.read() else {
+            if front.incoming.is_ended() {
                 self.ended.push(pipe);
-                None
             }
+            return None;
+        };
+        if !part.flags.more() && front.incoming.took_message(front.receive_hwm) {
+            self.shard.has_room(front.conduit);
         }
+        Some(part)
     }
 
     fn reject(&mut self, pipe: PipeId) {
