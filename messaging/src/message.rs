@@ -98,10 +98,32 @@ impl Message {
         self.gap = Gap::Yes;
     }
 
-    /// The first part; what follows it is dropped.
+    /// One empty part: a place to receive into.
+    pub(crate) const EMPTY: Self = Self { first: Frame::EMPTY, rest: Vec::new(), gap: Gap::No };
+
+    /// Becomes a message of one part.
     #[inline]
-    pub(crate) fn into_first(self) -> Frame {
-        self.first
+    pub(crate) fn set(&mut self, first: Frame) {
+        self.first = first;
+        self.gap = Gap::No;
+        if !self.rest.is_empty() {
+            self.rest = Vec::new();
+        }
+    }
+
+    /// Moves the first part out and leaves an empty one.
+    #[inline]
+    pub(crate) fn take_first(&mut self) -> Frame {
+        self.first.take()
+    }
+
+    /// Moves the message out and leaves an empty one.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            first: self.first.take(),
+            rest: std::mem::take(&mut self.rest),
+            gap: std::mem::replace(&mut self.gap, Gap::No),
+        }
     }
 
     /// Splits off the first part; the rest may be empty.

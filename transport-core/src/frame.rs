@@ -29,7 +29,7 @@ pub struct Frame {
     tag: Tag,
 }
 
-/// The kind of a frame in the low byte, and of an inline frame the length in the next. Never 0.
+/// The kind of a frame in the low byte, of an inline frame the length in the next, and a mark in the third. Never 0.
 #[derive(Clone, Copy)]
 struct Tag(NonZeroU64);
 
@@ -54,7 +54,18 @@ impl Tag {
     }
     #[inline]
     const fn inline_len(self) -> usize {
-        (self.0.get() >> 8) as usize
+        (self.0.get() >> 8) as u8 as usize
+    }
+    #[inline]
+    const fn mark(self) -> u8 {
+        (self.0.get() >> 16) as u8
+    }
+    #[inline]
+    const fn marked(self, mark: u8) -> Self {
+        match NonZeroU64::new(self.0.get() & !(0xff << 16) | (mark as u64) << 16) {
+            Some(tag) => Self(tag),
+            None => self,
+        }
     }
 }
 
@@ -189,6 +200,17 @@ impl Frame {
         let taken = unsafe { std::ptr::read(self) };
         self.tag = Tag::new(Kind::Inline, 0);
         taken
+    }
+
+    /// A byte that travels with this frame (not with its clones) and means nothing to it; see `Part::into_frame`.
+    #[inline]
+    pub(crate) fn mark(&self) -> u8 {
+        self.tag.mark()
+    }
+
+    #[inline]
+    pub(crate) fn set_mark(&mut self, mark: u8) {
+        self.tag = self.tag.marked(mark);
     }
 
     /// Refers to `bytes`, which live for ever. Never copies.

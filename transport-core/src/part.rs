@@ -68,6 +68,20 @@ impl Part {
     pub fn more(body: impl Into<Frame>) -> Self {
         Self { body: body.into(), flags: Flags::MORE }
     }
+    /// The part as one frame with the flags beside its tag, for queues: nine words that move whole, where the flags
+    /// behind the frame would be read together with its tag while both are still being stored (see [`Frame`]).
+    #[inline]
+    pub fn into_frame(mut self) -> Frame {
+        self.body.set_mark(self.flags.0);
+        self.body
+    }
+    /// The part that [`Part::into_frame`] made this frame of.
+    #[inline]
+    pub fn from_frame(mut frame: Frame) -> Self {
+        let flags = Flags(frame.mark());
+        frame.set_mark(0);
+        Self { body: frame, flags }
+    }
     /// Moves the part out and leaves an empty one.
     #[inline]
     pub fn take(&mut self) -> Self {
@@ -76,5 +90,27 @@ impl Part {
     /// A command.
     pub fn command(body: impl Into<Frame>) -> Self {
         Self { body: body.into(), flags: Flags::COMMAND }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_becomes_a_frame_and_comes_back() {
+        for body in
+            [Frame::EMPTY, Frame::from("small"), Frame::from(vec![7; 100]), Frame::from_static(b"static")]
+        {
+            for flags in [Flags::LAST, Flags::MORE, Flags::COMMAND, Flags::MORE.with(Flags::GAP)] {
+                let frame = Part { body: body.clone(), flags }.into_frame();
+                assert_eq!(frame, body);
+                let part = Part::from_frame(frame.clone());
+                assert_eq!((part.body, part.flags), (frame.clone(), Flags::LAST), "a clone has no flags");
+                let part = Part::from_frame(frame);
+                assert_eq!((&part.body, part.flags), (&body, flags));
+                assert_eq!(Part::from_frame(part.body).flags, Flags::LAST, "nothing is left of them");
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use transport_core::{DownReason, LinkId, Part, SlabKey};
+use transport_core::{DownReason, Frame, LinkId, Part, SlabKey};
 
 use crate::limits::PARTS_MAX;
 use crate::pattern::PipeId;
@@ -24,10 +24,10 @@ pub(super) struct Conduit {
     pub(super) ready: bool,
     /// Data parts need no work of the session.
     pub(super) passes: bool,
-    pub(super) out: Reader<Part>,
-    pub(super) incoming: Writer<Part>,
+    pub(super) out: Reader<Frame>,
+    pub(super) incoming: Writer<Frame>,
     /// The application's ends, until a binding side's peer is known.
-    pub(super) fronts: Option<(Writer<Part>, Reader<Part>)>,
+    pub(super) fronts: Option<(Writer<Frame>, Reader<Frame>)>,
     pub(super) send_hwm: u64,
     pub(super) receive_hwm: u64,
     /// Parts to post before those in the pipe: refused, or returned by a link that broke.
@@ -124,10 +124,10 @@ impl Conduit {
         }
         if !self.unfinished.is_empty() {
             for part in self.unfinished.drain(..) {
-                self.incoming.write(part);
+                self.incoming.write(part.into_frame());
             }
         }
-        self.incoming.write(part.take());
+        self.incoming.write(part.take().into_frame());
         self.incoming.end_message();
         true
     }
@@ -139,7 +139,7 @@ impl Conduit {
             return Some(part);
         }
         loop {
-            let part = self.out.read()?;
+            let part = Part::from_frame(self.out.read()?);
             if !part.flags.more() && !part.flags.command() {
                 *freed |= self.out.took_message(self.send_hwm);
             }

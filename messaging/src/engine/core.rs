@@ -375,7 +375,11 @@ impl Core {
             conduit.talk = true;
             match session.handle_part(part.take(), now) {
                 Ok(Input::Deliver(mut part)) => {
-                    if conduit.deliver(&mut part) { Ok(Input::Nothing) } else { Err(Violation::TooLarge) }
+                    if conduit.deliver(&mut part) {
+                        Ok(Input::Nothing)
+                    } else {
+                        Err(Violation::TooLarge)
+                    }
                 }
                 input => input,
             }

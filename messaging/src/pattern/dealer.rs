@@ -1,7 +1,7 @@
 //! DEALER: sends to its peers in turn, receives from them in turn. Adds no envelope and expects none.
 
 use super::queueing::{FairQueue, LoadBalancer, Spares, write_message};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -38,9 +38,9 @@ impl Behaviour for Dealer {
     }
 
     #[inline]
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         let Some(pipe) = self.balancer.pick(pipes) else {
-            return Err(NotSent { message, why: NotSentReason::Again });
+            return Err(NotSent::Again);
         };
         write_message(pipes, pipe, message, &mut self.spares);
         self.balancer.sent();
@@ -48,11 +48,13 @@ impl Behaviour for Dealer {
     }
 
     #[inline]
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
-        if self.next.is_some() {
-            return self.next.take().ok_or(NotReceived::Again);
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
+        if let Some(next) = &mut self.next {
+            *message = next.take();
+            self.next = None;
+            return Ok(());
         }
-        self.fair.recv(pipes, &mut self.spares)
+        self.fair.recv(pipes, &mut self.spares, message)
     }
 
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -61,7 +63,8 @@ impl Behaviour for Dealer {
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         if self.next.is_none() {
-            self.next = self.fair.recv(pipes, &mut self.spares).ok();
+            let mut message = Message::EMPTY;
+            self.next = self.fair.recv(pipes, &mut self.spares, &mut message).is_ok().then_some(message);
         }
         self.next.is_some()
     }
@@ -69,7 +72,7 @@ impl Behaviour for Dealer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, pipe, recv, send};
+    use super::super::testing::{ByValue, TestPipes, message, pipe, recv, send};
     use super::*;
 
     #[test]
@@ -77,7 +80,7 @@ mod tests {
         let mut pipes = TestPipes::strict();
         let mut dealer = Dealer::default();
         assert!(!dealer.can_send(&mut pipes) && !dealer.can_recv(&mut pipes));
-        assert_eq!(dealer.send(&mut pipes, message(&["x"])).unwrap_err().why, NotSentReason::Again);
+        assert_eq!(dealer.give(&mut pipes, message(&["x"])).unwrap_err().why, NotSent::Again);
         for (n, text) in [(1, "1"), (2, "2")] {
             dealer.attached(&mut pipes, pipe(n), None);
             (0..2).for_each(|_| pipes.deliver(&mut dealer, n, &[text, "x"]));
@@ -91,7 +94,7 @@ mod tests {
         for n in ["1", "2", "1", "2"] {
             assert_eq!(recv(&mut dealer, &mut pipes).unwrap(), [n, "x"]);
         }
-        assert_eq!(dealer.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(dealer.take(&mut pipes), Err(NotReceived::Again));
     }
 
     #[test]

@@ -49,15 +49,9 @@ pub(crate) struct PatternOptions {
     pub(crate) router_handover: bool,
 }
 
-/// Why `send` did not take a message. The message comes back unchanged.
-#[derive(Debug)]
-pub(crate) struct NotSent {
-    pub(crate) message: Message,
-    pub(crate) why: NotSentReason,
-}
-
+/// Why `send` did not take a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotSentReason {
+pub(crate) enum NotSent {
     /// No pipe, or every pipe is full: EAGAIN.
     Again,
     /// Not this socket's turn (REQ, REP): EFSM.
@@ -70,9 +64,8 @@ pub(crate) enum NotSentReason {
     NoRoutingId,
 }
 
-/// Why `recv` has nothing. A word, as everything is that may stand in a message's place; see `Message`.
+/// Why `recv` has nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
 pub(crate) enum NotReceived {
     /// Nothing there: EAGAIN.
     Again,
@@ -107,16 +100,17 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send {
     fn readable(&mut self, pipe: PipeId);
     /// A pipe that was full has room now. May be said without need.
     fn writable(&mut self, pipe: PipeId);
-    /// Sends a whole message or hands it back.
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent>;
-    /// The next whole message.
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived>;
+    /// Sends a whole message: takes it from its place, or leaves it there. (By reference, like `recv`: a message moved
+    /// through calls is read back each time while its stores are still on their way.)
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent>;
+    /// Puts the next whole message into its place.
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived>;
     /// Whether `send` would take a message now (POLLOUT). `false` for types that never send, and out of turn.
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool;
     /// Whether `send` would take a message that begins with `first` now, and why not.
-    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSentReason> {
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSent> {
         let _ = first;
-        if self.can_send(pipes) { Ok(()) } else { Err(NotSentReason::Again) }
+        if self.can_send(pipes) { Ok(()) } else { Err(NotSent::Again) }
     }
     /// Whether `recv` would give a message now (POLLIN); may read ahead and keep one. `false` out of turn.
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool;
@@ -227,17 +221,17 @@ impl Behaviour for Pattern {
         each!(self, behaviour => behaviour.writable(pipe))
     }
     #[inline]
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         each!(self, behaviour => behaviour.send(pipes, message))
     }
     #[inline]
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
-        each!(self, behaviour => behaviour.recv(pipes))
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
+        each!(self, behaviour => behaviour.recv(pipes, message))
     }
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         each!(self, behaviour => behaviour.can_send(pipes))
     }
-    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSentReason> {
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSent> {
         each!(self, behaviour => behaviour.admits(pipes, first))
     }
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -274,7 +268,7 @@ pub(crate) fn subscription(subscribe: bool, topic: &[u8]) -> Part {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{Random, TestPipes, message, peer, pipe};
+    use super::testing::{ByValue, Random, TestPipes, message, peer, pipe};
     use super::*;
 
     #[test]
@@ -339,11 +333,11 @@ mod tests {
                     11..13 => pipes.deliver(&mut pattern, n, &parts),
                     13 => {
                         let ready = pattern.can_recv(&mut pipes);
-                        assert_eq!(pattern.recv(&mut pipes).is_ok(), ready, "{kind} seed {seed}");
+                        assert_eq!(pattern.take(&mut pipes).is_ok(), ready, "{kind} seed {seed}");
                     }
                     _ => {
                         let ready = pattern.can_send(&mut pipes);
-                        match pattern.send(&mut pipes, message(&parts)) {
+                        match pattern.give(&mut pipes, message(&parts)) {
                             // Which of its pipes a ROUTER needs is said by the message.
                             Ok(()) => assert!(ready || kind == SocketType::Router),
                             Err(refused) => {

@@ -3,7 +3,7 @@
 use transport_core::{Flags, Part};
 
 use super::queueing::{Spares, read_message, write_message};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -24,14 +24,17 @@ impl Pair {
     }
 
     #[inline(always)]
-    fn fetch<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
+    fn fetch<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
         let Some(pipe) = self.pipe else { return Err(NotReceived::Again) };
         // One part goes straight to its place; see FairQueue::recv.
         match pipes.read(pipe) {
-            Some(Part { body, flags: Flags::LAST }) => Ok(Message::from_first_and_rest(body, Vec::new())),
-            Some(first) => read_message(pipes, pipe, first, &mut self.spares).ok_or(NotReceived::Again),
-            None => Err(NotReceived::Again),
+            Some(Part { body, flags: Flags::LAST }) => message.set(body),
+            Some(first) => {
+                *message = read_message(pipes, pipe, first, &mut self.spares).ok_or(NotReceived::Again)?;
+            }
+            None => return Err(NotReceived::Again),
         }
+        Ok(())
     }
 }
 
@@ -60,20 +63,22 @@ impl Behaviour for Pair {
     fn writable(&mut self, _: PipeId) {}
 
     #[inline]
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         let Some(pipe) = self.out(pipes) else {
-            return Err(NotSent { message, why: NotSentReason::Again });
+            return Err(NotSent::Again);
         };
         write_message(pipes, pipe, message, &mut self.spares);
         Ok(())
     }
 
     #[inline]
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
-        if self.next.is_some() {
-            return self.next.take().ok_or(NotReceived::Again);
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
+        if let Some(next) = &mut self.next {
+            *message = next.take();
+            self.next = None;
+            return Ok(());
         }
-        self.fetch(pipes)
+        self.fetch(pipes, message)
     }
 
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -82,7 +87,8 @@ impl Behaviour for Pair {
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         if self.next.is_none() {
-            self.next = self.fetch(pipes).ok();
+            let mut message = Message::EMPTY;
+            self.next = self.fetch(pipes, &mut message).is_ok().then_some(message);
         }
         self.next.is_some()
     }
@@ -90,7 +96,7 @@ impl Behaviour for Pair {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, peer, pipe, recv, send};
+    use super::super::testing::{ByValue, TestPipes, message, peer, pipe, recv, send};
     use super::*;
 
     #[test]
@@ -98,8 +104,8 @@ mod tests {
         let mut pipes = TestPipes::strict();
         let mut pair = Pair::default();
         assert!(!pair.can_send(&mut pipes) && !pair.can_recv(&mut pipes));
-        assert_eq!(pair.send(&mut pipes, message(&["x"])).unwrap_err().why, NotSentReason::Again);
-        assert_eq!(pair.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(pair.give(&mut pipes, message(&["x"])).unwrap_err().why, NotSent::Again);
+        assert_eq!(pair.take(&mut pipes), Err(NotReceived::Again));
         pair.attached(&mut pipes, pipe(1), None);
         pair.identified(&mut pipes, pipe(1), &peer(""));
         send(&mut pair, &mut pipes, &["a", "b"]);
@@ -109,8 +115,8 @@ mod tests {
         assert_eq!(recv(&mut pair, &mut pipes).unwrap(), ["c", "d"]);
         pipes.room(1, 0);
         assert!(!pair.can_send(&mut pipes));
-        let refused = pair.send(&mut pipes, message(&["x"])).unwrap_err();
-        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSentReason::Again));
+        let refused = pair.give(&mut pipes, message(&["x"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSent::Again));
     }
 
     #[test]

@@ -70,8 +70,8 @@ impl Behaviour for Publish {
     // Each pipe is asked for room with each message.
     fn writable(&mut self, _: PipeId) {}
 
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
-        let (first, rest) = message.into_first_and_rest();
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
+        let (first, rest) = message.take().into_first_and_rest();
         // Each pipe is written when the next one is found, so that the last one gets the message itself: one peer
         // costs no copy and no reference count.
         let mut last = None;
@@ -98,7 +98,7 @@ impl Behaviour for Publish {
         Ok(())
     }
 
-    fn recv<P: Pipes>(&mut self, _: &mut P) -> Result<Message, NotReceived> {
+    fn recv<P: Pipes>(&mut self, _: &mut P, _: &mut Message) -> Result<(), NotReceived> {
         Err(NotReceived::NotSupported)
     }
 
@@ -135,7 +135,7 @@ impl Behaviour for Publish {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Random, TestPipes, message, peer, pipe, send};
+    use super::super::testing::{ByValue, Random, TestPipes, message, peer, pipe, send};
     use super::*;
 
     fn with_pipes(count: u64) -> (Publish, TestPipes) {
@@ -231,7 +231,7 @@ mod tests {
         (1..=2).for_each(|n| publish.peer_subscribed(pipe(n), &Frame::EMPTY));
         let large = Frame::from(vec![7; 1_000]);
         let start = large.as_ptr();
-        publish.send(&mut pipes, Message::new(large)).unwrap();
+        publish.give(&mut pipes, Message::new(large)).unwrap();
         for n in 1..=2 {
             assert_eq!(pipes.sent(n)[0].body().as_ptr(), start);
         }
@@ -241,7 +241,7 @@ mod tests {
     fn never_receives() {
         let (mut publish, mut pipes) = with_pipes(1);
         pipes.deliver(&mut publish, 1, &["x"]);
-        assert_eq!(publish.recv(&mut pipes), Err(NotReceived::NotSupported));
+        assert_eq!(publish.take(&mut pipes), Err(NotReceived::NotSupported));
         assert!(!publish.can_recv(&mut pipes));
     }
 

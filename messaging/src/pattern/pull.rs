@@ -1,7 +1,7 @@
 //! PULL: receives from its peers in turn, never sends. Knows no rule but that; the turns are in `queueing`.
 
 use super::queueing::{FairQueue, Spares};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -30,17 +30,18 @@ impl Behaviour for Pull {
 
     fn writable(&mut self, _: PipeId) {}
 
-    fn send<P: Pipes>(&mut self, _: &mut P, message: Message) -> Result<(), NotSent> {
-        Err(NotSent { message, why: NotSentReason::NotSupported })
+    fn send<P: Pipes>(&mut self, _: &mut P, _: &mut Message) -> Result<(), NotSent> {
+        Err(NotSent::NotSupported)
     }
 
     #[inline]
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
-        // `take` alone would copy the place of a message that is not there.
-        if self.next.is_some() {
-            return self.next.take().ok_or(NotReceived::Again);
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
+        if let Some(next) = &mut self.next {
+            *message = next.take();
+            self.next = None;
+            return Ok(());
         }
-        self.fair.recv(pipes, &mut self.spares)
+        self.fair.recv(pipes, &mut self.spares, message)
     }
 
     fn can_send<P: Pipes>(&mut self, _: &mut P) -> bool {
@@ -49,7 +50,8 @@ impl Behaviour for Pull {
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         if self.next.is_none() {
-            self.next = self.fair.recv(pipes, &mut self.spares).ok();
+            let mut message = Message::EMPTY;
+            self.next = self.fair.recv(pipes, &mut self.spares, &mut message).is_ok().then_some(message);
         }
         self.next.is_some()
     }
@@ -57,7 +59,7 @@ impl Behaviour for Pull {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, pipe, recv};
+    use super::super::testing::{ByValue, TestPipes, message, pipe, recv};
     use super::*;
     use transport_core::{Flags, Part};
 
@@ -65,7 +67,7 @@ mod tests {
     fn whole_messages_in_turn() {
         let mut pipes = TestPipes::strict();
         let mut pull = Pull::default();
-        assert_eq!(pull.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(pull.take(&mut pipes), Err(NotReceived::Again));
         for n in 1..=2 {
             pull.attached(&mut pipes, pipe(n), None);
             pipes.deliver(&mut pull, n, &["a", "b"]);
@@ -75,7 +77,7 @@ mod tests {
         assert_eq!(recv(&mut pull, &mut pipes).unwrap(), ["a", "b"]);
         assert_eq!(recv(&mut pull, &mut pipes).unwrap(), ["c"]);
         assert_eq!(recv(&mut pull, &mut pipes).unwrap(), ["c"]);
-        assert_eq!(pull.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(pull.take(&mut pipes), Err(NotReceived::Again));
     }
 
     #[test]
@@ -117,9 +119,9 @@ mod tests {
         let mut pull = Pull::default();
         pull.attached(&mut pipes, pipe(1), None);
         pipes.arrive_part(1, Part { body: "a".into(), flags: Flags::GAP });
-        assert!(pull.recv(&mut pipes).unwrap().gap_before());
-        let refused = pull.send(&mut pipes, message(&["x"])).unwrap_err();
-        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSentReason::NotSupported));
+        assert!(pull.take(&mut pipes).unwrap().gap_before());
+        let refused = pull.give(&mut pipes, message(&["x"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSent::NotSupported));
         assert!(!pull.can_send(&mut pipes));
     }
 }

@@ -1,7 +1,7 @@
 //! PUSH: sends to its peers in turn, never receives. Knows no rule but that; the turns are in `queueing`.
 
 use super::queueing::{LoadBalancer, Spares, write_message};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -31,16 +31,16 @@ impl Behaviour for Push {
     }
 
     #[inline]
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         let Some(pipe) = self.balancer.pick(pipes) else {
-            return Err(NotSent { message, why: NotSentReason::Again });
+            return Err(NotSent::Again);
         };
         write_message(pipes, pipe, message, &mut self.spares);
         self.balancer.sent();
         Ok(())
     }
 
-    fn recv<P: Pipes>(&mut self, _: &mut P) -> Result<Message, NotReceived> {
+    fn recv<P: Pipes>(&mut self, _: &mut P, _: &mut Message) -> Result<(), NotReceived> {
         Err(NotReceived::NotSupported)
     }
 
@@ -55,7 +55,7 @@ impl Behaviour for Push {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, pipe, send};
+    use super::super::testing::{ByValue, TestPipes, message, pipe, send};
     use super::*;
 
     #[test]
@@ -76,14 +76,14 @@ mod tests {
     fn again_without_a_pipe_or_room_and_the_message_comes_back() {
         let mut pipes = TestPipes::strict();
         let mut push = Push::default();
-        let refused = push.send(&mut pipes, message(&["a", "b"])).unwrap_err();
-        assert_eq!((refused.message, refused.why), (message(&["a", "b"]), NotSentReason::Again));
+        let refused = push.give(&mut pipes, message(&["a", "b"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["a", "b"]), NotSent::Again));
         push.attached(&mut pipes, pipe(1), None);
         pipes.room(1, 1);
         assert!(push.can_send(&mut pipes));
         send(&mut push, &mut pipes, &["a"]);
         assert!(!push.can_send(&mut pipes));
-        assert_eq!(push.send(&mut pipes, message(&["b"])).unwrap_err().why, NotSentReason::Again);
+        assert_eq!(push.give(&mut pipes, message(&["b"])).unwrap_err().why, NotSent::Again);
         pipes.room(1, 1);
         push.writable(pipe(1));
         send(&mut push, &mut pipes, &["b"]);
@@ -110,7 +110,7 @@ mod tests {
         let mut push = Push::default();
         push.attached(&mut pipes, pipe(1), None);
         pipes.deliver(&mut push, 1, &["x"]);
-        assert_eq!(push.recv(&mut pipes), Err(NotReceived::NotSupported));
+        assert_eq!(push.take(&mut pipes), Err(NotReceived::NotSupported));
         assert!(!push.can_recv(&mut pipes));
     }
 }

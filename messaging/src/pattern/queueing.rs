@@ -197,19 +197,22 @@ impl FairQueue {
         &mut self,
         pipes: &mut P,
         spares: &mut Spares,
-    ) -> Result<Message, NotReceived> {
+        message: &mut Message,
+    ) -> Result<(), NotReceived> {
         // A message of one part goes from its pipe to its place in one step: each call or name in between would copy
         // it once more, and a copy of what was just written waits for the stores to arrive.
         while let Some(pipe) = self.0.current() {
             match pipes.read(pipe) {
                 Some(Part { body, flags: Flags::LAST }) => {
                     self.0.advance();
-                    return Ok(Message::from_first_and_rest(body, Vec::new()));
+                    message.set(body);
+                    return Ok(());
                 }
                 Some(first) => {
                     self.0.advance();
-                    if let Some(message) = read_message(pipes, pipe, first, spares) {
-                        return Ok(message);
+                    if let Some(whole) = read_message(pipes, pipe, first, spares) {
+                        *message = whole;
+                        return Ok(());
                     }
                 }
                 None => self.0.pause_current(),
@@ -321,13 +324,18 @@ pub(super) fn drop_rest<P: Pipes>(pipes: &mut P, pipe: PipeId, part: &Part) {
     }
 }
 
-/// Writes a message to a pipe that has room for it.
+/// Writes a message to a pipe that has room for it, and leaves it empty.
 #[inline(always)]
-pub(super) fn write_message<P: Pipes>(pipes: &mut P, pipe: PipeId, message: Message, spares: &mut Spares) {
+pub(super) fn write_message<P: Pipes>(
+    pipes: &mut P,
+    pipe: PipeId,
+    message: &mut Message,
+    spares: &mut Spares,
+) {
     if message.len() == 1 {
-        pipes.write(pipe, Part { body: message.into_first(), flags: Flags::LAST });
+        pipes.write(pipe, Part { body: message.take_first(), flags: Flags::LAST });
     } else {
-        let (first, rest) = message.into_first_and_rest();
+        let (first, rest) = message.take().into_first_and_rest();
         pipes.write(pipe, Part { body: first, flags: Flags::MORE });
         write_all(pipes, pipe, rest, spares);
     }
@@ -350,8 +358,17 @@ mod tests {
     use super::super::testing::{Random, TestPipes, message, pipe};
     use super::*;
 
+    fn next(
+        fair: &mut FairQueue,
+        pipes: &mut TestPipes,
+        spares: &mut Spares,
+    ) -> Result<Message, NotReceived> {
+        let mut message = Message::EMPTY;
+        fair.recv(pipes, spares, &mut message).map(|()| message)
+    }
+
     fn recv(fair: &mut FairQueue, pipes: &mut TestPipes) -> Option<String> {
-        let message = fair.recv(pipes, &mut Spares::default()).ok()?;
+        let message = next(fair, pipes, &mut Spares::default()).ok()?;
         Some(String::from_utf8(message.body().to_vec()).unwrap())
     }
 
@@ -418,11 +435,11 @@ mod tests {
         fair.add(pipe(2));
         pipes.arrive_part(1, Part::more("half"));
         pipes.arrive(2, &["whole"]);
-        assert_eq!(fair.recv(&mut pipes, &mut spares).unwrap(), message(&["whole"]));
-        assert!(fair.recv(&mut pipes, &mut spares).is_err());
+        assert_eq!(next(&mut fair, &mut pipes, &mut spares).unwrap(), message(&["whole"]));
+        assert!(next(&mut fair, &mut pipes, &mut spares).is_err());
         pipes.arrive(1, &["later", "on"]);
         fair.readable(pipe(1));
-        assert_eq!(fair.recv(&mut pipes, &mut spares).unwrap(), message(&["later", "on"]));
+        assert_eq!(next(&mut fair, &mut pipes, &mut spares).unwrap(), message(&["later", "on"]));
 
         pipes.arrive_part(1, Part::more("half"));
         let first = pipes.read(pipe(1)).unwrap();
@@ -437,7 +454,7 @@ mod tests {
         pipes.room(2, 0);
         let send = |balancer: &mut LoadBalancer, pipes: &mut TestPipes| {
             let pipe = balancer.pick(pipes)?;
-            write_message(pipes, pipe, Message::new("x"), &mut Spares::default());
+            write_message(pipes, pipe, &mut Message::new("x"), &mut Spares::default());
             balancer.sent();
             Some(pipe.0)
         };
@@ -460,7 +477,7 @@ mod tests {
     fn parts_keep_their_order_and_lists_are_used_again() {
         let mut pipes = TestPipes::new();
         let mut spares = Spares::default();
-        write_message(&mut pipes, pipe(1), message(&["a", "b", "c"]), &mut spares);
+        write_message(&mut pipes, pipe(1), &mut message(&["a", "b", "c"]), &mut spares);
         assert_eq!(pipes.sent(1), [message(&["a", "b", "c"])]);
         assert_eq!(spares.0.len(), 1);
         let place = spares.0[0].as_ptr();
@@ -644,7 +661,7 @@ mod tests {
                         assert_eq!(got, expected.map(pipe), "seed {seed} step {step}");
                         assert_eq!(balancer.pick(&mut pipes), got, "looking does not pass the turn on");
                         if let Some(to) = got {
-                            write_message(&mut pipes, to, Message::new("x"), &mut Spares::default());
+                            write_message(&mut pipes, to, &mut Message::new("x"), &mut Spares::default());
                             balancer.sent();
                         }
                     }

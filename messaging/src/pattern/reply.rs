@@ -3,7 +3,7 @@
 use transport_core::{Flags, Frame, Part};
 
 use super::queueing::{FairQueue, Spares, drop_rest, read_message, write_message};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -85,9 +85,9 @@ impl Behaviour for Reply {
     // A reply goes now or never; nobody waits for room.
     fn writable(&mut self, _: PipeId) {}
 
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         if !self.due {
-            return Err(NotSent { message, why: NotSentReason::State });
+            return Err(NotSent::State);
         }
         // As in libzmq, a reply to a peer that is gone or does not take its replies is dropped: it must not stop the
         // service of the others.
@@ -96,6 +96,8 @@ impl Behaviour for Reply {
                 pipes.write(asker, Part { body, flags: Flags::MORE });
             }
             write_message(pipes, asker, message, &mut self.spares);
+        } else {
+            drop(message.take());
         }
         if self.envelope.capacity() > ENVELOPE_PARTS {
             self.envelope = Vec::new();
@@ -104,20 +106,21 @@ impl Behaviour for Reply {
         Ok(())
     }
 
-    fn admits<P: Pipes>(&mut self, _: &mut P, _: &Frame) -> Result<(), NotSentReason> {
+    fn admits<P: Pipes>(&mut self, _: &mut P, _: &Frame) -> Result<(), NotSent> {
         if !self.due {
-            return Err(NotSentReason::State);
+            return Err(NotSent::State);
         }
         Ok(())
     }
 
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
         if self.due {
             return Err(NotReceived::State);
         }
         let request = if self.request.is_some() { self.request.take() } else { self.fetch(pipes) };
-        self.due = request.is_some();
-        request.ok_or(NotReceived::Again)
+        *message = request.ok_or(NotReceived::Again)?;
+        self.due = true;
+        Ok(())
     }
 
     fn can_send<P: Pipes>(&mut self, _: &mut P) -> bool {
@@ -134,7 +137,7 @@ impl Behaviour for Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, pipe, recv, send};
+    use super::super::testing::{ByValue, TestPipes, message, pipe, recv, send};
     use super::*;
 
     fn with_pipes(count: u64) -> (Reply, TestPipes) {
@@ -161,18 +164,18 @@ mod tests {
     fn out_of_turn_is_a_state_error() {
         let (mut rep, mut pipes) = with_pipes(1);
         assert!(!rep.can_send(&mut pipes) && !rep.can_recv(&mut pipes));
-        let refused = rep.send(&mut pipes, message(&["x"])).unwrap_err();
-        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSentReason::State));
-        assert_eq!(rep.recv(&mut pipes), Err(NotReceived::Again));
+        let refused = rep.give(&mut pipes, message(&["x"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSent::State));
+        assert_eq!(rep.take(&mut pipes), Err(NotReceived::Again));
         pipes.deliver(&mut rep, 1, &["", "a"]);
         pipes.deliver(&mut rep, 1, &["", "b"]);
         assert!(rep.can_recv(&mut pipes) && rep.can_recv(&mut pipes));
         assert!(!rep.can_send(&mut pipes), "looking does not change whose turn it is");
-        assert_eq!(rep.send(&mut pipes, message(&["x"])).unwrap_err().why, NotSentReason::State);
+        assert_eq!(rep.give(&mut pipes, message(&["x"])).unwrap_err().why, NotSent::State);
         assert_eq!(recv(&mut rep, &mut pipes).unwrap(), ["a"]);
         assert!(rep.can_send(&mut pipes));
         assert!(!rep.can_recv(&mut pipes), "not even when something is there");
-        assert_eq!(rep.recv(&mut pipes), Err(NotReceived::State));
+        assert_eq!(rep.take(&mut pipes), Err(NotReceived::State));
         send(&mut rep, &mut pipes, &["to a"]);
         assert_eq!(recv(&mut rep, &mut pipes).unwrap(), ["b"]);
     }
@@ -241,7 +244,7 @@ mod tests {
         }
         pipes.arrive_part(1, Part { body: "id".into(), flags: Flags::MORE.with(Flags::GAP) });
         pipes.deliver(&mut rep, 1, &["", "a", "b"]);
-        let request = rep.recv(&mut pipes).unwrap();
+        let request = rep.take(&mut pipes).unwrap();
         assert!(request.gap_before());
         assert_eq!(request.len(), 2);
     }

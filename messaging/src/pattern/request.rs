@@ -4,7 +4,7 @@
 use transport_core::{Frame, Part};
 
 use super::queueing::{FairQueue, LoadBalancer, Spares, drop_rest, read_message, write_message};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -70,12 +70,12 @@ impl Behaviour for Request {
         self.balancer.writable(pipe);
     }
 
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         if self.waiting {
-            return Err(NotSent { message, why: NotSentReason::State });
+            return Err(NotSent::State);
         }
         let Some(pipe) = self.balancer.pick(pipes) else {
-            return Err(NotSent { message, why: NotSentReason::Again });
+            return Err(NotSent::Again);
         };
         // What is there before the request was sent cannot be its reply: a second peer may have answered an earlier
         // request late.
@@ -88,20 +88,21 @@ impl Behaviour for Request {
         Ok(())
     }
 
-    fn admits<P: Pipes>(&mut self, pipes: &mut P, _: &Frame) -> Result<(), NotSentReason> {
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, _: &Frame) -> Result<(), NotSent> {
         if self.waiting {
-            return Err(NotSentReason::State);
+            return Err(NotSent::State);
         }
-        if self.can_send(pipes) { Ok(()) } else { Err(NotSentReason::Again) }
+        if self.can_send(pipes) { Ok(()) } else { Err(NotSent::Again) }
     }
 
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
         if !self.waiting {
             return Err(NotReceived::State);
         }
         let reply = if self.reply.is_some() { self.reply.take() } else { self.fetch(pipes) };
-        self.waiting = reply.is_none();
-        reply.ok_or(NotReceived::Again)
+        *message = reply.ok_or(NotReceived::Again)?;
+        self.waiting = false;
+        Ok(())
     }
 
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -118,7 +119,7 @@ impl Behaviour for Request {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, peer, pipe, recv, send};
+    use super::super::testing::{ByValue, TestPipes, message, peer, pipe, recv, send};
     use super::*;
     use transport_core::Flags;
 
@@ -134,7 +135,7 @@ mod tests {
         send(&mut req, &mut pipes, &["a", "b"]);
         assert_eq!(pipes.sent(1), [message(&["", "a", "b"])]);
         assert!(!req.can_recv(&mut pipes));
-        assert_eq!(req.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(req.take(&mut pipes), Err(NotReceived::Again));
         pipes.deliver(&mut req, 1, &["", "c", "", "d"]);
         assert!(req.can_recv(&mut pipes) && req.can_recv(&mut pipes));
         assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["c", "", "d"]);
@@ -147,29 +148,29 @@ mod tests {
     fn out_of_turn_is_a_state_error() {
         let (mut req, mut pipes) = with_pipes(1);
         pipes.deliver(&mut req, 1, &["", "early"]);
-        assert_eq!(req.recv(&mut pipes), Err(NotReceived::State));
+        assert_eq!(req.take(&mut pipes), Err(NotReceived::State));
         assert!(!req.can_recv(&mut pipes), "not even when something is there");
         assert!(req.can_send(&mut pipes));
         send(&mut req, &mut pipes, &["a"]);
         assert!(!req.can_send(&mut pipes));
-        let refused = req.send(&mut pipes, message(&["b"])).unwrap_err();
-        assert_eq!((refused.message, refused.why), (message(&["b"]), NotSentReason::State));
+        let refused = req.give(&mut pipes, message(&["b"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["b"]), NotSent::State));
         pipes.deliver(&mut req, 1, &["", "reply"]);
         assert!(req.can_recv(&mut pipes));
         assert!(!req.can_send(&mut pipes), "looking does not change whose turn it is");
         assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["reply"]);
-        assert_eq!(req.recv(&mut pipes), Err(NotReceived::State));
+        assert_eq!(req.take(&mut pipes), Err(NotReceived::State));
     }
 
     #[test]
     fn without_a_pipe_or_room_it_is_still_its_turn() {
         let (mut req, mut pipes) = with_pipes(0);
-        assert_eq!(req.send(&mut pipes, message(&["x"])).unwrap_err().why, NotSentReason::Again);
+        assert_eq!(req.give(&mut pipes, message(&["x"])).unwrap_err().why, NotSent::Again);
         req.attached(&mut pipes, pipe(1), None);
         pipes.room(1, 0);
-        let refused = req.send(&mut pipes, message(&["x"])).unwrap_err();
-        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSentReason::Again));
-        assert_eq!(req.recv(&mut pipes), Err(NotReceived::State));
+        let refused = req.give(&mut pipes, message(&["x"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSent::Again));
+        assert_eq!(req.take(&mut pipes), Err(NotReceived::State));
         pipes.room(1, 1);
         req.writable(pipe(1));
         send(&mut req, &mut pipes, &["x"]);
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(recv(&mut req, &mut pipes), None, "what the one asked has sent may still be read");
         req.detached(&mut pipes, pipe(1));
         assert!(!req.can_send(&mut pipes), "still waiting");
-        assert_eq!(req.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(req.take(&mut pipes), Err(NotReceived::Again));
         pipes.deliver(&mut req, 2, &["", "from 2"]);
         assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["from 2"]);
     }
@@ -238,7 +239,7 @@ mod tests {
         send(&mut req, &mut pipes, &["lost"]);
         req.identified(&mut pipes, pipe(1), &peer(""));
         assert!(!req.can_send(&mut pipes));
-        assert_eq!(req.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(req.take(&mut pipes), Err(NotReceived::Again));
         assert_eq!(pipes.sent(1).len(), 1, "nothing is sent again");
     }
 
@@ -251,7 +252,7 @@ mod tests {
         assert!(req.can_recv(&mut pipes));
         req.detached(&mut pipes, pipe(1));
         assert!(req.can_recv(&mut pipes));
-        assert!(req.recv(&mut pipes).unwrap().gap_before());
+        assert!(req.take(&mut pipes).unwrap().gap_before());
     }
 
     #[test]

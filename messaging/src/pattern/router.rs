@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use transport_core::Frame;
 
 use super::queueing::{FairQueue, LoadBalancer, PipeMap, Spares, read_rest, write_all};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PatternOptions, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -124,11 +124,11 @@ impl Router {
     }
 
     /// The pipe to the peer of that id, if it can be written to.
-    fn route<P: Pipes>(&self, pipes: &mut P, id: &[u8]) -> Result<PipeId, NotSentReason> {
+    fn route<P: Pipes>(&self, pipes: &mut P, id: &[u8]) -> Result<PipeId, NotSent> {
         match self.routes.get(id) {
-            None => Err(NotSentReason::Unroutable),
+            None => Err(NotSent::Unroutable),
             Some(&pipe) if pipes.can_write(pipe) => Ok(pipe),
-            Some(_) => Err(NotSentReason::Again),
+            Some(_) => Err(NotSent::Again),
         }
     }
 
@@ -206,35 +206,36 @@ impl Behaviour for Router {
         self.room.writable(pipe);
     }
 
-    fn send<P: Pipes>(&mut self, pipes: &mut P, message: Message) -> Result<(), NotSent> {
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         let id = match message.part(0) {
             Some(id) if message.len() > 1 => id,
-            _ => return Err(NotSent { message, why: NotSentReason::NoRoutingId }),
+            _ => return Err(NotSent::NoRoutingId),
         };
         match self.route(pipes, id) {
             Ok(pipe) => {
-                let (_, body) = message.into_first_and_rest();
+                let (_, body) = message.take().into_first_and_rest();
                 write_all(pipes, pipe, body, &mut self.spares);
                 Ok(())
             }
-            Err(why) if self.mandatory => Err(NotSent { message, why }),
+            Err(why) if self.mandatory => Err(why),
             Err(_) => {
-                self.spares.put(message.into_first_and_rest().1);
+                self.spares.put(message.take().into_first_and_rest().1);
                 Ok(())
             }
         }
     }
 
-    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSentReason> {
+    fn admits<P: Pipes>(&mut self, pipes: &mut P, first: &Frame) -> Result<(), NotSent> {
         match self.route(pipes, first) {
             Err(why) if self.mandatory => Err(why),
             _ => Ok(()),
         }
     }
 
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
         let next = if self.ahead.is_empty() { self.fetch(pipes) } else { self.ahead.pop_front() };
-        next.map(|(_, message)| message).ok_or(NotReceived::Again)
+        *message = next.map(|(_, message)| message).ok_or(NotReceived::Again)?;
+        Ok(())
     }
 
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -258,7 +259,7 @@ impl Behaviour for Router {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, peer, pipe, recv, send};
+    use super::super::testing::{ByValue, TestPipes, message, peer, pipe, recv, send};
     use super::*;
     use transport_core::{Flags, Part};
 
@@ -274,8 +275,8 @@ mod tests {
         (router, pipes)
     }
 
-    fn refused(router: &mut Router, pipes: &mut TestPipes, parts: &[&str]) -> NotSentReason {
-        let refused = router.send(pipes, message(parts)).unwrap_err();
+    fn refused(router: &mut Router, pipes: &mut TestPipes, parts: &[&str]) -> NotSent {
+        let refused = router.give(pipes, message(parts)).unwrap_err();
         assert_eq!(refused.message, message(parts), "unchanged");
         refused.why
     }
@@ -288,13 +289,13 @@ mod tests {
         assert_eq!(recv(&mut router, &mut pipes).unwrap(), ["b", "", "x"]);
         pipes.deliver(&mut router, 1, &["y"]);
         assert_eq!(recv(&mut router, &mut pipes).unwrap(), ["a", "y"]);
-        assert_eq!(router.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(router.take(&mut pipes), Err(NotReceived::Again));
         assert!(!router.can_recv(&mut pipes));
         send(&mut router, &mut pipes, &["b", "", "reply"]);
         send(&mut router, &mut pipes, &["a", ""]);
         assert_eq!(pipes.sent(2), [message(&["", "reply"])]);
         assert_eq!(pipes.sent(1), [message(&[""])]);
-        assert_eq!(refused(&mut router, &mut pipes, &["a"]), NotSentReason::NoRoutingId);
+        assert_eq!(refused(&mut router, &mut pipes, &["a"]), NotSent::NoRoutingId);
     }
 
     #[test]
@@ -316,10 +317,10 @@ mod tests {
             pipes.deliver(&mut router, n, &["x"]);
         }
         for id in [[0, 0xff, 0xff, 0xff, 0xff], [0; 5], [0, 0, 0, 0, 1]] {
-            let got = router.recv(&mut pipes).unwrap();
+            let got = router.take(&mut pipes).unwrap();
             assert_eq!(*got.part(0).unwrap(), &id);
             router
-                .send(&mut pipes, Message::from_parts([got.part(0).unwrap().clone(), "y".into()]).unwrap())
+                .give(&mut pipes, Message::from_parts([got.part(0).unwrap().clone(), "y".into()]).unwrap())
                 .unwrap();
         }
         (1..=3).for_each(|n| assert_eq!(pipes.sent(n), [message(&["y"])]));
@@ -346,9 +347,9 @@ mod tests {
         assert!(!router.can_send(&mut pipes));
         router.attached(&mut pipes, pipe(1), Some(&peer("a")));
         router.attached(&mut pipes, pipe(2), Some(&peer("b")));
-        assert_eq!(refused(&mut router, &mut pipes, &["nobody", "x"]), NotSentReason::Unroutable);
+        assert_eq!(refused(&mut router, &mut pipes, &["nobody", "x"]), NotSent::Unroutable);
         pipes.room(1, 0);
-        assert_eq!(refused(&mut router, &mut pipes, &["a", "x", "y"]), NotSentReason::Again);
+        assert_eq!(refused(&mut router, &mut pipes, &["a", "x", "y"]), NotSent::Again);
         assert!(router.can_send(&mut pipes), "b has room");
         pipes.room(2, 0);
         assert!(!router.can_send(&mut pipes));
@@ -360,7 +361,7 @@ mod tests {
         router.writable(pipe(1));
         router.write_closed(&mut pipes, pipe(1));
         assert!(!router.can_send(&mut pipes), "a closed pipe's room is nobody's");
-        assert_eq!(refused(&mut router, &mut pipes, &["a", "x"]), NotSentReason::Unroutable);
+        assert_eq!(refused(&mut router, &mut pipes, &["a", "x"]), NotSent::Unroutable);
     }
 
     #[test]
@@ -369,7 +370,7 @@ mod tests {
         router.set_options(&options(true, false));
         router.attached(&mut pipes, pipe(1), None);
         assert!(!router.can_send(&mut pipes));
-        assert_eq!(refused(&mut router, &mut pipes, &["a", "x"]), NotSentReason::Unroutable);
+        assert_eq!(refused(&mut router, &mut pipes, &["a", "x"]), NotSent::Unroutable);
         router.readable(pipe(1));
         router.writable(pipe(1));
         router.identified(&mut pipes, pipe(1), &peer("a"));
@@ -388,10 +389,10 @@ mod tests {
         router.identified(&mut pipes, pipe(1), &peer("a"));
         send(&mut router, &mut pipes, &["a", "1"]);
         router.identified(&mut pipes, pipe(1), &peer("b"));
-        assert_eq!(refused(&mut router, &mut pipes, &["a", "x"]), NotSentReason::Unroutable);
+        assert_eq!(refused(&mut router, &mut pipes, &["a", "x"]), NotSent::Unroutable);
         send(&mut router, &mut pipes, &["b", "2"]);
         router.identified(&mut pipes, pipe(1), &peer(""));
-        assert_eq!(refused(&mut router, &mut pipes, &["b", "x"]), NotSentReason::Unroutable);
+        assert_eq!(refused(&mut router, &mut pipes, &["b", "x"]), NotSent::Unroutable);
         router.identified(&mut pipes, pipe(1), &peer(""));
         send(&mut router, &mut pipes, &["\0\0\0\0\0", "3"]);
         router.identified(&mut pipes, pipe(1), &peer("c"));
@@ -479,7 +480,7 @@ mod tests {
         assert_eq!(recv(&mut router, &mut pipes), None);
         pipes.arrive_part(1, Part { body: "x".into(), flags: Flags::GAP });
         router.readable(pipe(1));
-        assert!(router.recv(&mut pipes).unwrap().gap_before());
+        assert!(router.take(&mut pipes).unwrap().gap_before());
     }
 
     #[test]
@@ -488,9 +489,9 @@ mod tests {
         let mut places = Vec::new();
         for _ in 0..3 {
             pipes.deliver(&mut router, 1, &["", "x"]);
-            let (id, rest) = router.recv(&mut pipes).unwrap().into_first_and_rest();
+            let (id, rest) = router.take(&mut pipes).unwrap().into_first_and_rest();
             places.push(rest.as_ptr());
-            router.send(&mut pipes, Message::from_first_and_rest(id, rest)).unwrap();
+            router.give(&mut pipes, Message::from_first_and_rest(id, rest)).unwrap();
         }
         assert!(places.iter().all(|place| *place == places[0]));
         assert_eq!(pipes.sent(1).len(), 3);

@@ -5,7 +5,7 @@ use transport_core::{Flags, Part};
 
 use super::matcher::{Removed, SubscriptionSet, TOPIC_MAX};
 use super::queueing::{FairQueue, PipeSet, Spares, drop_rest, read_message};
-use super::{Behaviour, NotReceived, NotSent, NotSentReason, PipeId, Pipes, subscription};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes, subscription};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -36,7 +36,7 @@ impl Subscribe {
     /// The next message that matches. Those that do not are dropped on the way, as many as there are: a pipe left
     /// unread would not be said to be readable again.
     #[inline(always)]
-    fn fetch<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
+    fn fetch<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
         while let Some(pipe) = self.fair.current() {
             let mut first = match pipes.read(pipe) {
                 // One part goes straight to its place; see FairQueue::recv.
@@ -44,7 +44,8 @@ impl Subscribe {
                     if self.gaps.is_empty() && self.topics.matches(&body) =>
                 {
                     self.fair.took();
-                    return Ok(Message::from_first_and_rest(body, Vec::new()));
+                    message.set(body);
+                    return Ok(());
                 }
                 Some(first) => first,
                 None => {
@@ -63,8 +64,9 @@ impl Subscribe {
             if !self.gaps.is_empty() && self.gaps.remove(&pipe) {
                 first.flags = first.flags.with(Flags::GAP);
             }
-            if let Some(message) = read_message(pipes, pipe, first, &mut self.spares) {
-                return Ok(message);
+            if let Some(whole) = read_message(pipes, pipe, first, &mut self.spares) {
+                *message = whole;
+                return Ok(());
             }
         }
         Err(NotReceived::Again)
@@ -104,16 +106,18 @@ impl Behaviour for Subscribe {
     // Only commands are written, and they need no room.
     fn writable(&mut self, _: PipeId) {}
 
-    fn send<P: Pipes>(&mut self, _: &mut P, message: Message) -> Result<(), NotSent> {
-        Err(NotSent { message, why: NotSentReason::NotSupported })
+    fn send<P: Pipes>(&mut self, _: &mut P, _: &mut Message) -> Result<(), NotSent> {
+        Err(NotSent::NotSupported)
     }
 
     #[inline]
-    fn recv<P: Pipes>(&mut self, pipes: &mut P) -> Result<Message, NotReceived> {
-        if self.next.is_some() {
-            return self.next.take().ok_or(NotReceived::Again);
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
+        if let Some(next) = &mut self.next {
+            *message = next.take();
+            self.next = None;
+            return Ok(());
         }
-        self.fetch(pipes)
+        self.fetch(pipes, message)
     }
 
     fn can_send<P: Pipes>(&mut self, _: &mut P) -> bool {
@@ -122,7 +126,8 @@ impl Behaviour for Subscribe {
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         if self.next.is_none() {
-            self.next = self.fetch(pipes).ok();
+            let mut message = Message::EMPTY;
+            self.next = self.fetch(pipes, &mut message).is_ok().then_some(message);
         }
         self.next.is_some()
     }
@@ -151,7 +156,7 @@ impl Behaviour for Subscribe {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestPipes, message, peer, pipe, recv};
+    use super::super::testing::{ByValue, TestPipes, message, peer, pipe, recv};
     use super::*;
 
     const NOTHING: [&str; 0] = [];
@@ -238,7 +243,7 @@ mod tests {
         assert_eq!(recv(&mut sub, &mut pipes).unwrap(), ["ab", "a"]);
         assert_eq!(recv(&mut sub, &mut pipes).unwrap(), ["a", "a"]);
         assert!(!sub.can_recv(&mut pipes));
-        assert_eq!(sub.recv(&mut pipes), Err(NotReceived::Again));
+        assert_eq!(sub.take(&mut pipes), Err(NotReceived::Again));
         pipes.deliver(&mut sub, 1, &["a late one"]);
         sub.unsubscribe(&mut pipes, b"a");
         assert_eq!(recv(&mut sub, &mut pipes), None);
@@ -254,7 +259,7 @@ mod tests {
         pipes.deliver(&mut sub, 1, &["a1"]);
         pipes.deliver(&mut sub, 2, &["a2"]);
         pipes.arrive_part(2, Part { body: "a2".into(), flags: Flags::GAP });
-        let mut got: Vec<_> = std::iter::from_fn(|| sub.recv(&mut pipes).ok())
+        let mut got: Vec<_> = std::iter::from_fn(|| sub.take(&mut pipes).ok())
             .map(|message| (message.body().to_vec(), message.gap_before()))
             .collect();
         got.sort();
@@ -276,8 +281,8 @@ mod tests {
         assert_eq!(recv(&mut sub, &mut pipes), None);
         pipes.deliver(&mut sub, 1, &["whole", "one"]);
         assert_eq!(recv(&mut sub, &mut pipes).unwrap(), ["whole", "one"]);
-        let refused = sub.send(&mut pipes, message(&["x"])).unwrap_err();
-        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSentReason::NotSupported));
+        let refused = sub.give(&mut pipes, message(&["x"])).unwrap_err();
+        assert_eq!((refused.message, refused.why), (message(&["x"]), NotSent::NotSupported));
         assert!(!sub.can_send(&mut pipes));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use transport_core::{Flags, Frame, Part};
 
-use super::{Behaviour, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 use crate::socket_type::SocketType;
@@ -22,14 +22,41 @@ pub(super) fn peer(routing_id: impl Into<Frame>) -> Peer {
     Peer { socket_type: SocketType::Dealer, routing_id: routing_id.into(), metadata: Vec::new() }
 }
 
+/// What `send` did not take, and why.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) message: Message,
+    pub(super) why: NotSent,
+}
+
+/// Messages by value, for tests.
+pub(super) trait ByValue: Behaviour {
+    fn give(&mut self, pipes: &mut TestPipes, mut message: Message) -> Result<(), Refused> {
+        match self.send(pipes, &mut message) {
+            Ok(()) => {
+                assert_eq!(message, Message::EMPTY, "taken");
+                Ok(())
+            }
+            Err(why) => Err(Refused { message, why }),
+        }
+    }
+
+    fn take(&mut self, pipes: &mut TestPipes) -> Result<Message, NotReceived> {
+        let mut message = Message::EMPTY;
+        self.recv(pipes, &mut message).map(|()| message)
+    }
+}
+
+impl<B: Behaviour> ByValue for B {}
+
 /// Sends one message, which must be taken.
 pub(super) fn send(pattern: &mut impl Behaviour, pipes: &mut TestPipes, parts: &[&str]) {
-    pattern.send(pipes, message(parts)).unwrap();
+    pattern.give(pipes, message(parts)).unwrap();
 }
 
 /// The parts of the next message, as text.
 pub(super) fn recv(pattern: &mut impl Behaviour, pipes: &mut TestPipes) -> Option<Vec<String>> {
-    let message = pattern.recv(pipes).ok()?;
+    let message = pattern.take(pipes).ok()?;
     Some(message.parts().map(|part| String::from_utf8_lossy(part).into_owned()).collect())
 }
 

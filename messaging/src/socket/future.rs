@@ -11,7 +11,7 @@ use super::Socket;
 use crate::engine::AsyncSpin;
 use crate::error::{Error, SendError};
 use crate::message::Message;
-use crate::pattern::{NotSent, NotSentReason};
+use crate::pattern::NotSent;
 
 /// Sends a message; see [`Socket::send_async`].
 #[must_use = "futures do nothing unless polled"]
@@ -85,7 +85,14 @@ impl Future for Receive<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let socket = self.socket;
-        poll_driving(socket, &mut self.spin, cx, || socket.recv_once())
+        poll_driving(socket, &mut self.spin, cx, || {
+            let mut message = Message::EMPTY;
+            match socket.recv_once(&mut message) {
+                Ok(true) => Some(Ok(message)),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            }
+        })
     }
 }
 
@@ -96,18 +103,17 @@ impl Future for Send<'_> {
         let this = self.get_mut();
         let (socket, waiting) = (this.socket, &mut this.message);
         poll_driving(socket, &mut this.spin, cx, || {
-            let Some(message) = waiting.take() else {
+            let Some(message) = waiting else {
                 // Polled after it was ready.
                 return Some(Ok(()));
             };
-            match socket.send_once(message) {
-                Ok(()) => Some(Ok(())),
-                Err(NotSent { message, why: NotSentReason::Again }) if socket.check().is_ok() => {
-                    *waiting = Some(message);
-                    None
-                }
-                Err(not_sent) => Some(Err(socket.send_error(not_sent))),
-            }
+            let result = match socket.send_once(message) {
+                Err(NotSent::Again) if socket.check().is_ok() => return None,
+                Ok(()) => Ok(()),
+                Err(why) => Err(socket.send_error(why, message.take())),
+            };
+            *waiting = None;
+            Some(result)
         })
     }
 }

@@ -20,7 +20,7 @@ pub use poll::{Interest, PollItem, poll, poll_with_fds};
 use crate::engine::{OpenRequest, Outcome, Pace, Target, Wait, Waiters};
 use crate::error::{Error, SendError};
 use crate::message::Message;
-use crate::pattern::{Behaviour, NotReceived, NotSent, NotSentReason, PatternOptions};
+use crate::pattern::{Behaviour, NotReceived, NotSent, PatternOptions};
 use crate::session::{Heartbeat, SessionConfig};
 use crate::socket_type::SocketType;
 use context::ContextShared;
@@ -175,67 +175,63 @@ impl Socket {
     /// Sends a message, waiting for room up to `send_timeout`.
     #[inline]
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        match self.send_once(message.into()) {
+        let mut message = message.into();
+        match self.send_once(&mut message) {
             Ok(()) => Ok(()),
-            Err(NotSent { message, why: NotSentReason::Again }) if self.is_usable() => {
+            Err(NotSent::Again) if self.is_usable() => {
                 let deadline = self.shared.options().send_timeout.map(|timeout| Instant::now() + timeout);
                 self.send_waiting(message, deadline)
             }
-            Err(not_sent) => Err(self.send_error(not_sent)),
+            Err(why) => Err(self.send_error(why, message)),
         }
     }
 
     /// Sends a message if that needs no waiting; else [`Error::Again`] with the message.
     #[inline]
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.send_once(message.into()).or_else(|not_sent| {
-            if not_sent.why != NotSentReason::Again || !self.is_usable() {
-                return Err(self.send_error(not_sent));
-            }
+        let mut message = message.into();
+        match self.send_once(&mut message) {
+            Ok(()) => return Ok(()),
             // A caller that never blocks must still move what is queued.
-            self.context.shard.drive(Instant::now());
-            self.send_once(not_sent.message).map_err(|not_sent| self.send_error(not_sent))
-        })
+            Err(NotSent::Again) if self.is_usable() => {
+                self.context.shard.drive(Instant::now());
+            }
+            Err(why) => return Err(self.send_error(why, message)),
+        }
+        self.send_once(&mut message).map_err(|why| self.send_error(why, message))
     }
 
     /// Sends a message, waiting for room for at most `timeout`.
     pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<(), SendError> {
-        match self.send_once(message.into()) {
+        let mut message = message.into();
+        match self.send_once(&mut message) {
             Ok(()) => Ok(()),
-            Err(NotSent { message, why: NotSentReason::Again }) if self.is_usable() => {
+            Err(NotSent::Again) if self.is_usable() => {
                 self.send_waiting(message, Some(Instant::now() + timeout))
             }
-            Err(not_sent) => Err(self.send_error(not_sent)),
+            Err(why) => Err(self.send_error(why, message)),
         }
     }
 
     #[cold]
-    fn send_waiting(&self, message: Message, deadline: Option<Instant>) -> Result<(), SendError> {
-        let mut waiting = Some(message);
+    fn send_waiting(&self, mut message: Message, deadline: Option<Instant>) -> Result<(), SendError> {
         let shared: &dyn Target = &*self.shared;
         let wait = Wait { targets: &[shared], deadline, fds: &[] };
-        let sent = self.context.shard.wait(&wait, || {
-            let message = waiting.take()?;
-            match self.send_once(message) {
-                Ok(()) => Some(Ok(())),
-                Err(not_sent) if not_sent.why == NotSentReason::Again && self.is_usable() => {
-                    waiting = Some(not_sent.message);
-                    None
-                }
-                Err(not_sent) => Some(Err(self.send_error(not_sent))),
-            }
+        let sent = self.context.shard.wait(&wait, || match self.send_once(&mut message) {
+            Err(NotSent::Again) if self.is_usable() => None,
+            sent => Some(sent),
         });
-        match (sent, waiting) {
-            (Ok(result), _) => result,
-            (Err(error), Some(message)) => Err(SendError { error, message: Box::new(message) }),
-            (Err(error), None) => Err(SendError { error, message: Box::new(Message::new(b"")) }),
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(self.send_error(why, message)),
+            Err(error) => Err(SendError { error, message: Box::new(message) }),
         }
     }
 
     #[inline]
-    fn send_once(&self, message: Message) -> Result<(), NotSent> {
+    fn send_once(&self, message: &mut Message) -> Result<(), NotSent> {
         if !self.is_usable() {
-            return Err(NotSent { message, why: NotSentReason::Again });
+            return Err(NotSent::Again);
         }
         let shard = &*self.context.shard;
         let deferral = Deferral::begin();
@@ -267,69 +263,76 @@ impl Socket {
     }
 
     #[cold]
-    fn send_error(&self, NotSent { message, why }: NotSent) -> SendError {
+    fn send_error(&self, why: NotSent, message: Message) -> SendError {
         SendError { error: self.reason(why), message: Box::new(message) }
     }
 
     #[cold]
-    fn reason(&self, why: NotSentReason) -> Error {
+    fn reason(&self, why: NotSent) -> Error {
         match (self.check(), why) {
             (Err(error), _) => error,
-            (_, NotSentReason::Again) => Error::Again,
-            (_, NotSentReason::State) => Error::OutOfTurn,
-            (_, NotSentReason::Unroutable) => Error::Unroutable,
-            (_, NotSentReason::NotSupported) => Error::NotSupported(self.shared.kind, "send"),
-            (_, NotSentReason::NoRoutingId) => Error::NoRoutingId,
+            (_, NotSent::Again) => Error::Again,
+            (_, NotSent::State) => Error::OutOfTurn,
+            (_, NotSent::Unroutable) => Error::Unroutable,
+            (_, NotSent::NotSupported) => Error::NotSupported(self.shared.kind, "send"),
+            (_, NotSent::NoRoutingId) => Error::NoRoutingId,
         }
     }
 
     /// Receives a message, waiting for one up to `receive_timeout`.
     #[inline]
     pub fn recv(&self) -> Result<Message, Error> {
-        match self.recv_once() {
-            Some(result) => result,
-            None => {
-                let deadline = self.shared.options().receive_timeout.map(|timeout| Instant::now() + timeout);
-                self.recv_waiting(deadline)
-            }
+        let mut message = Message::EMPTY;
+        if !self.recv_once(&mut message)? {
+            let deadline = self.shared.options().receive_timeout.map(|timeout| Instant::now() + timeout);
+            self.recv_waiting(&mut message, deadline)?;
         }
+        Ok(message)
     }
 
     /// Receives a message if one is there; else [`Error::Again`].
     pub fn try_recv(&self) -> Result<Message, Error> {
-        if let Some(result) = self.recv_once() {
-            return result;
+        let mut message = Message::EMPTY;
+        if !self.recv_once(&mut message)? {
+            self.context.shard.drive(Instant::now());
+            if !self.recv_once(&mut message)? {
+                return Err(Error::Again);
+            }
         }
-        self.context.shard.drive(Instant::now());
-        self.recv_once().unwrap_or(Err(Error::Again))
+        Ok(message)
     }
 
     /// Receives a message, waiting for at most `timeout`.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
-        match self.recv_once() {
-            Some(result) => result,
-            None => self.recv_waiting(Some(Instant::now() + timeout)),
+        let mut message = Message::EMPTY;
+        if !self.recv_once(&mut message)? {
+            self.recv_waiting(&mut message, Some(Instant::now() + timeout))?;
         }
+        Ok(message)
     }
 
-    fn recv_waiting(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+    fn recv_waiting(&self, message: &mut Message, deadline: Option<Instant>) -> Result<(), Error> {
         let shared: &dyn Target = &*self.shared;
         let wait = Wait { targets: &[shared], deadline, fds: &[] };
-        self.context.shard.wait(&wait, || self.recv_once())?
+        self.context.shard.wait(&wait, || match self.recv_once(message) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        })?
     }
 
-    /// `None`: nothing there.
+    /// Puts the next message into its place. `false`: nothing there.
     #[inline]
-    fn recv_once(&self) -> Option<Result<Message, Error>> {
+    fn recv_once(&self, message: &mut Message) -> Result<bool, Error> {
         if !self.is_usable() {
-            return self.check().err().map(Err);
+            return self.check().map(|()| false);
         }
         let _deferral = Deferral::begin();
-        match self.shared.lock().recv() {
-            Ok(message) => Some(Ok(message)),
-            Err(NotReceived::Again) => None,
-            Err(NotReceived::State) => Some(Err(Error::OutOfTurn)),
-            Err(NotReceived::NotSupported) => Some(Err(Error::NotSupported(self.shared.kind, "receive"))),
+        match self.shared.lock().recv(message) {
+            Ok(()) => Ok(true),
+            Err(NotReceived::Again) => Ok(false),
+            Err(NotReceived::State) => Err(Error::OutOfTurn),
+            Err(NotReceived::NotSupported) => Err(Error::NotSupported(self.shared.kind, "receive")),
         }
     }
 
@@ -349,7 +352,7 @@ impl Socket {
             drop(deferral);
             match admitted {
                 Ok(()) => Some(Ok(())),
-                Err(NotSentReason::Again) => None,
+                Err(NotSent::Again) => None,
                 Err(why) => Some(Err(self.reason(why))),
             }
         };

@@ -8,7 +8,7 @@ use transport_core::{Frame, Part, Slab, SlabKey};
 
 use crate::engine::{Pacing, Shard, Waiters};
 use crate::message::Message;
-use crate::pattern::{Behaviour, NotReceived, NotSent, NotSentReason, Pattern, PipeId, Pipes};
+use crate::pattern::{Behaviour, NotReceived, NotSent, Pattern, PipeId, Pipes};
 use crate::queue::{Reader, Writer};
 use crate::session::Peer;
 use crate::socket::monitor::{Event, EventKind, MonitorQueue};
@@ -64,8 +64,8 @@ pub(crate) struct PipeTable {
 /// The application's end of one pipe.
 #[derive(Debug)]
 struct Front {
-    out: Writer<Part>,
-    incoming: Reader<Part>,
+    out: Writer<Frame>,
+    incoming: Reader<Frame>,
     conduit: SlabKey,
     send_hwm: u64,
     receive_hwm: u64,
@@ -167,7 +167,7 @@ impl SocketState {
     pub(crate) fn attach(
         &mut self,
         conduit: SlabKey,
-        (out, incoming): (Writer<Part>, Reader<Part>),
+        (out, incoming): (Writer<Frame>, Reader<Frame>),
         (send_hwm, receive_hwm): (u64, u64),
         peer: Option<&Peer>,
         everything: bool,
@@ -207,20 +207,20 @@ impl SocketState {
     }
 
     #[inline]
-    pub(crate) fn send(&mut self, message: Message) -> Result<(), NotSent> {
+    pub(crate) fn send(&mut self, message: &mut Message) -> Result<(), NotSent> {
         let sent = self.pattern.send(&mut self.pipes, message);
         self.settle();
         sent
     }
 
     #[inline]
-    pub(crate) fn recv(&mut self) -> Result<Message, NotReceived> {
-        let received = self.pattern.recv(&mut self.pipes);
+    pub(crate) fn recv(&mut self, message: &mut Message) -> Result<(), NotReceived> {
+        let received = self.pattern.recv(&mut self.pipes, message);
         self.settle();
         received
     }
 
-    pub(crate) fn admits(&mut self, first: &Frame) -> Result<(), NotSentReason> {
+    pub(crate) fn admits(&mut self, first: &Frame) -> Result<(), NotSent> {
         let admitted = self.pattern.admits(&mut self.pipes, first);
         self.settle();
         admitted
@@ -308,7 +308,7 @@ impl Pipes for PipeTable {
         }
         let (more, command) = (part.flags.more(), part.flags.command());
         self.bytes_written += part.body.len() + 2;
-        front.out.write(part);
+        front.out.write(part.into_frame());
         if more {
             return;
         }
@@ -326,7 +326,7 @@ impl Pipes for PipeTable {
     #[inline(always)]
     fn read(&mut self, pipe: PipeId) -> Option<Part> {
         let front = self.fronts.find_mut(SlabKey::from_u64(pipe.0))?;
-        let Some(part) = front.incoming.read() else {
+        let Some(part) = front.incoming.read().map(Part::from_frame) else {
             if front.incoming.is_ended() {
                 self.ended.push(pipe);
             }
