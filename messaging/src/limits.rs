@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Completions handled per turn and driver before timers and other drivers get theirs.
-pub(crate) const TURN_BUDGET: usize = 256;
+pub(crate) const TURN_BUDGET: usize = 128;
 
 /// Turns that the background thread takes in a row before it looks at its own state again.
 pub(crate) const BACKGROUND_TURNS: usize = 64;

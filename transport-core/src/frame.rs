@@ -163,6 +163,10 @@ impl Frame {
 
     #[inline]
     fn inline(bytes: &[u8]) -> Self {
+        if let Some(all) = bytes.first_chunk::<INLINE_MAX>() {
+            // In registers; the copy below goes through memory.
+            return Self::with(Body { inline: *all }, Kind::Inline, INLINE_MAX);
+        }
         let mut inline = [0; INLINE_MAX];
         inline[..bytes.len()].copy_from_slice(bytes);
         Self::with(Body { inline }, Kind::Inline, bytes.len())

@@ -83,10 +83,10 @@ impl Buffers {
         {
             // The slack behind the shared buffer is there for this; only a stash may end too early. The body is
             // written where it stays, see `set_window`.
-            let part = Part { body: Frame::from_static(b""), flags };
-            out.push(Completion::Received { link, part });
+            out.push(Completion::Received { link, part: Part { body: Frame::EMPTY, flags: Flags::LAST } });
             if let Some(Completion::Received { part, .. }) = out.last_mut() {
                 part.body.set_window(window, len);
+                part.flags = flags;
             }
             return;
         }
