@@ -100,6 +100,7 @@ fn refused_dials_back_off() {
     push.connect(&endpoint).unwrap();
     for pause in [4, 8, 16, 32, 32, 32] {
         expect!(monitor, endpoint, EventKind::ConnectDelayed);
+        expect!(monitor, endpoint, EventKind::ConnectFailed(OpenError::Unreachable { errno, .. }) if errno == 111);
         expect!(monitor, endpoint, EventKind::ConnectRetried(wait) if (pause..=pause + 2).contains(&wait));
     }
 }
@@ -141,4 +142,30 @@ fn an_unread_monitor_costs_bounded_memory() {
     let kept = std::iter::from_fn(|| monitor.try_next()).count() as u64;
     assert!(kept <= 4096, "{kept}");
     assert_eq!(kept + monitor.dropped(), 1 + 2 * 2 * 1500 + 2);
+}
+
+#[test]
+fn a_monitor_is_a_stream_that_ends_with_its_socket() {
+    use futures_core::Stream;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let context = fabriq::context().unwrap();
+        let pull = socket(&context, SocketType::Pull);
+        let mut monitor = std::pin::pin!(pull.monitor());
+        let mut next = async || std::future::poll_fn(|cx| monitor.as_mut().poll_next(cx)).await;
+        // Nothing is there yet: the task sleeps until the bind below says something.
+        let binding = async {
+            tokio::task::yield_now().await;
+            pull.bind("tcp://127.0.0.1:*").unwrap();
+        };
+        let (event, ()) = tokio::join!(next(), binding);
+        assert!(matches!(event.unwrap().kind, EventKind::Listening(_)));
+        drop(pull);
+        let mut last = None;
+        while let Some(event) = next().await {
+            last = Some(event.kind);
+        }
+        assert_eq!(last, Some(EventKind::Stopped));
+        assert_eq!(next().await, None, "an ended stream stays ended");
+    });
 }

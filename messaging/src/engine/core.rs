@@ -613,7 +613,10 @@ impl Core {
                     }
                 }
                 Timer::Reconnect(key) => {
-                    if self.start_open(key).is_err() {
+                    if let Err(error) = self.start_open(key) {
+                        if let Some(state) = self.endpoints.find(key) {
+                            state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectFailed(error));
+                        }
                         self.retry(key, now);
                     }
                 }

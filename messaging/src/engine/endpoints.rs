@@ -162,6 +162,7 @@ impl Core {
             state.failed = Some(error);
             state.socket.waiters.wake_all();
         } else {
+            state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectFailed(error));
             self.retry(key, now);
         }
     }

@@ -1,8 +1,12 @@
 //! What happens to a socket's links, as a stream of events. Observes; decides nothing.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
+use futures_core::Stream;
 use transport_core::{DownReason, OpenError};
 
 use crate::engine::Waiters;
@@ -31,6 +35,8 @@ pub enum EventKind {
     AcceptFailed(i32),
     /// A dial is under way.
     ConnectDelayed,
+    /// A dial came to nothing; the reason says what to do. Another one follows unless reconnecting is off.
+    ConnectFailed(OpenError),
     /// A dialled connection stands; the handshake is next. The number is its descriptor, or -1.
     Connected(i32),
     /// The next dial comes after so many milliseconds.
@@ -47,14 +53,16 @@ pub enum EventKind {
     Stopped,
 }
 
-/// Reads a socket's events. Dropping it stops the recording. Thread-safe.
+/// Reads a socket's events: by calls that wait, or as a [`Stream`] that ends after [`EventKind::Stopped`]. Dropping it stops
+/// the recording. Thread-safe.
 #[derive(Debug)]
 pub struct Monitor(pub(crate) Arc<MonitorQueue>);
 
 #[derive(Debug, Default)]
 pub(crate) struct MonitorQueue {
     events: Mutex<VecDeque<Event>>,
-    dropped: std::sync::atomic::AtomicU64,
+    stopped: AtomicBool,
+    dropped: AtomicU64,
     pub(crate) waiters: Waiters,
 }
 
@@ -62,16 +70,42 @@ impl MonitorQueue {
     pub(crate) fn push(&self, event: Event) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() >= crate::limits::MONITOR_EVENTS && event.kind != EventKind::Stopped {
-            self.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        let last = event.kind == EventKind::Stopped;
         events.push_back(event);
         drop(events);
+        self.stopped.fetch_or(last, Ordering::AcqRel);
         self.waiters.wake_all();
+    }
+
+    /// Whether the last event was pushed.
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     pub(crate) fn pop(&self) -> Option<Event> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+impl Stream for Monitor {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let queue = &self.0;
+        if let Some(event) = queue.pop() {
+            return Poll::Ready(Some(event));
+        }
+        queue.waiters.add_task(cx.waker());
+        // Again, since an event may have come before the waker was on the list; and in this order, since nothing is
+        // pushed once the queue counts as stopped.
+        let stopped = queue.is_stopped();
+        match queue.pop() {
+            None if !stopped => Poll::Pending,
+            event => Poll::Ready(event),
+        }
     }
 }
 
@@ -89,6 +123,6 @@ impl Monitor {
 
     /// Events that were dropped because nobody read them in time.
     pub fn dropped(&self) -> u64 {
-        self.0.dropped.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.dropped.load(Ordering::Relaxed)
     }
 }
