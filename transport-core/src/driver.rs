@@ -222,7 +222,8 @@ mod mechanism_name {
 /// Bounds on what a peer may do to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkLimits {
-    /// Largest part accepted, in bytes; `None` for no limit below [`crate::limits::FRAME_MAX`].
+    /// Largest part accepted, in bytes; `None` for no limit below [`crate::limits::FRAME_MAX`]. A transport may have a
+    /// lower limit for commands, which need no grant.
     pub part_max: Option<u64>,
     /// How long a peer may take to say Hello; zero for no limit. The session bounds what comes after.
     pub handshake_timeout: Duration,

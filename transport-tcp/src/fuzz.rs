@@ -8,6 +8,7 @@ use transport_core::{Completion, DownReason, Endpoint, FramePool, LinkId, Part, 
 
 use crate::address::Address;
 use crate::incoming::{Buffers, Incoming, Stop};
+use crate::limits::COMMAND_MAX;
 use crate::outgoing::{Outgoing, SendBuffers};
 use crate::zmtp;
 
@@ -84,7 +85,7 @@ fn simple(mut bytes: &[u8]) -> (Vec<Plain<'_>>, Option<Violation>) {
             }
             _ => break,
         };
-        if len > FRAME_MAX {
+        if len > if flags & 4 != 0 { COMMAND_MAX } else { FRAME_MAX } {
             return (parts, Some(Violation::TooLarge));
         }
         let Some((body, rest)) = usize::try_from(len).ok().and_then(|len| body.split_at_checked(len)) else {

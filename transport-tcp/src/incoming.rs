@@ -15,8 +15,8 @@ use transport_core::{
 };
 
 use crate::limits::{
-    AHEAD_MAX, AHEAD_STEP, EARNEST, FILL_MIN, READ_AHEAD_MAX, READ_FULL_GRANT, READ_MAX, READ_SNIFF,
-    READ_SPARE_MAX, READ_TAIL, STASH_KEEP,
+    AHEAD_MAX, AHEAD_STEP, COMMAND_MAX, EARNEST, FILL_MIN, READ_AHEAD_MAX, READ_FULL_GRANT, READ_MAX,
+    READ_SNIFF, READ_SPARE_MAX, READ_TAIL, STASH_KEEP,
 };
 use crate::zmtp::{self, HEADER_MAX};
 
@@ -219,11 +219,12 @@ impl Incoming {
                 at += 2 + len;
                 continue;
             }
-            let header = match zmtp::parse_header(&bytes[at..end], part_max) {
+            let command = zmtp::is_command(first);
+            let body_max = if command { part_max.min(COMMAND_MAX) } else { part_max };
+            let header = match zmtp::parse_header(&bytes[at..end], body_max) {
                 Ok(header) => header,
                 Err(violation) => break Err(violation.into()),
             };
-            let command = zmtp::is_command(first);
             if grant == 0 && !command {
                 break Ok(Stop::Paused);
             }

@@ -35,6 +35,12 @@ pub(crate) const AHEAD_MAX: usize = 32 << 20;
 /// of the cost of receiving 8 MiB, but a huge page is more than a claim alone may cost.
 pub(crate) const EARNEST: usize = 1 << 20;
 
+/// Longest body of a command, in bytes; a longer one ends its link with `TooLarge`, whatever the limit for parts. The
+/// sessions above take commands of little more than 64 KiB (READY with a peer's metadata, SUBSCRIBE with the longest
+/// topic), and what a mechanism wraps around one is far less than that again. Without a bound anyone who connects could
+/// have a frame of any size kept before it has said who it is.
+pub(crate) const COMMAND_MAX: u64 = 128 << 10;
+
 /// Read buffers a driver keeps when no link has bytes waiting.
 pub(crate) const READ_SPARE_MAX: usize = 2;
 

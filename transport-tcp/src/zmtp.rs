@@ -61,7 +61,7 @@ pub(crate) struct Header {
 }
 
 /// Reads the header in front of `bytes`: `None` until all of it is there. Checks the length before anyone allocates.
-pub(crate) fn parse_header(bytes: &[u8], part_max: u64) -> Result<Option<Header>, Violation> {
+pub(crate) fn parse_header(bytes: &[u8], body_max: u64) -> Result<Option<Header>, Violation> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
@@ -80,7 +80,7 @@ pub(crate) fn parse_header(bytes: &[u8], part_max: u64) -> Result<Option<Header>
         };
         (HEADER_MAX, u64::from_be_bytes(*long))
     };
-    if body > part_max.min(FRAME_MAX) {
+    if body > body_max.min(FRAME_MAX) {
         return Err(Violation::TooLarge);
     }
     let mut flags = Flags::LAST;

@@ -15,6 +15,16 @@ use transport_core::{
 
 const TWO: &[u8] = b"\xff\0\0\0\0\0\0\0\x01\x7f\x01";
 
+/// The longest command that a link takes, in bytes.
+const COMMAND_MAX: usize = 128 << 10;
+
+/// A long frame's header.
+fn long_header(kind: u8, len: usize) -> [u8; 9] {
+    let mut header = [kind | 2; 9];
+    header[1..].copy_from_slice(&(len as u64).to_be_bytes());
+    header
+}
+
 /// A listener's driver with one raw peer that said hello and is up.
 fn accepted() -> (Host, TcpStream, transport_core::LinkId) {
     let mut host = Host::new();
@@ -163,6 +173,26 @@ fn a_violation_ends_the_link_behind_what_was_right() {
     }
 }
 
+/// A command's limit needs no other: a peer that has not even shaken hands cannot have a gigabyte kept for it.
+#[test]
+fn commands_have_a_limit_of_their_own() {
+    let (mut host, mut peer, link) = accepted();
+    peer.write_all(&long_header(4, COMMAND_MAX)).unwrap();
+    peer.write_all(&vec![7; COMMAND_MAX]).unwrap();
+    let longest = host.part(link);
+    assert!(longest.flags.command());
+    assert_eq!(longest.body, &vec![7; COMMAND_MAX][..]);
+    // Not a byte of it is waited for.
+    peer.write_all(&long_header(4, COMMAND_MAX + 1)).unwrap();
+    assert_eq!(host.down(link), DownReason::Violation(Violation::TooLarge));
+
+    let (mut host, mut peer, link) = accepted();
+    host.driver.grant(link, Grant::Unlimited);
+    peer.write_all(&long_header(0, COMMAND_MAX + 1)).unwrap();
+    peer.write_all(&vec![7; COMMAND_MAX + 1]).unwrap();
+    assert_eq!(host.part(link).body.len(), COMMAND_MAX + 1, "messages have no limit by themselves");
+}
+
 #[test]
 fn what_came_before_the_end_is_delivered_when_there_is_grant() {
     let (mut host, mut peer, link) = accepted();
@@ -217,8 +247,9 @@ fn any_stream_of_parts_arrives_however_it_is_cut() {
                 4..10 => random.below(300),
                 _ => random.below(80),
             };
-            let body: Vec<u8> = (0..len).map(|at| (at as u64 ^ seed) as u8).collect();
             let kind = [0, 1, 4][random.below(3)];
+            let len = if kind == 4 { len.min(COMMAND_MAX) } else { len };
+            let body: Vec<u8> = (0..len).map(|at| (at as u64 ^ seed) as u8).collect();
             if len < 256 && random.below(10) > 0 {
                 stream.extend_from_slice(&[kind, len as u8]);
             } else {
