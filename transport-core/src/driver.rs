@@ -157,7 +157,7 @@ mod identity {
         pub routing_id: Frame,
         /// Send high-water mark, in messages; 0 is unlimited. In-process links add both ends' marks.
         pub send_hwm: u32,
-        /// Receive high-water mark, in messages; 0 is unlimited.
+        /// Receive high-water mark, in messages; 0 is unlimited. An in-process peer may send as much before a grant.
         pub receive_hwm: u32,
     }
 }

@@ -12,7 +12,6 @@ use transport_core::{
 };
 
 use crate::check;
-use crate::limits::LANE_PARTS_MAX;
 use crate::mailbox::{Mail, Mailbox, NewLink};
 use crate::pipe::{Joint, Tell};
 use crate::table::{Party, Table};
@@ -51,13 +50,14 @@ struct Link {
     /// Taken from the lane and not delivered.
     incoming: VecDeque<Part>,
     grant: u64,
+    delivered: u64,
     part_max: usize,
     posted: u64,
     flushed: u64,
     sent: u64,
     commands: u64,
-    /// The peer's progress as last seen; refreshed only when there seems to be no room.
-    taken: u64,
+    /// How far the peer lets us go, as last seen; refreshed only when there seems to be no room.
+    allowed: u64,
     /// Room was 0, and Writable is owed.
     starved: bool,
     /// The peer puts nothing more into its lane.
@@ -71,17 +71,23 @@ struct Link {
 
 impl Link {
     fn room(&self) -> u64 {
-        if self.draining { 0 } else { LANE_PARTS_MAX.saturating_sub(self.posted - self.joint.taken()) }
+        if self.draining { 0 } else { self.joint.allowed().saturating_sub(self.posted) }
     }
 
     /// `room() > 0`, without touching what the peer writes as long as there is room by the last look.
     #[inline]
     fn has_room(&mut self) -> bool {
-        if self.posted - self.taken < LANE_PARTS_MAX {
+        if self.posted < self.allowed {
             return true;
         }
-        self.taken = self.joint.taken();
-        self.posted - self.taken < LANE_PARTS_MAX
+        self.allowed = self.joint.allowed();
+        self.posted < self.allowed
+    }
+
+    /// How many parts the peer may ever have posted by our grant. Delivering a message leaves it as it is, delivering
+    /// a command moves it on.
+    fn promise(&self) -> u64 {
+        self.delivered.saturating_add(self.grant)
     }
 }
 
@@ -103,7 +109,8 @@ impl InprocDriver {
 
     /// Makes a pipe between an open of ours and another party, who may be in this driver as well.
     fn meet(&mut self, own: Party, peer: Party) {
-        let [here, there] = Joint::pair(own.mailbox.clone(), peer.mailbox.clone());
+        let ends = [&own, &peer].map(|party| (party.mailbox.clone(), party.identity.receive_hwm));
+        let [here, there] = Joint::pair(ends);
         let for_peer = NewLink { open: peer.open, joint: there, hello: own.hello, identity: own.identity };
         let for_us = NewLink { open: own.open, joint: here, hello: peer.hello, identity: peer.identity };
         self.arriving.push_back(for_us);
@@ -157,12 +164,13 @@ impl InprocDriver {
             outgoing: VecDeque::new(),
             incoming: VecDeque::new(),
             grant: 0,
+            delivered: 0,
             part_max,
             posted: 0,
             flushed: 0,
             sent: 0,
             commands: 0,
-            taken: 0,
+            allowed: 0,
             starved: false,
             ended: false,
             draining: false,
@@ -244,13 +252,17 @@ impl InprocDriver {
                 out.push(Completion::Writable { link });
             }
             let mut tell = Tell::Nobody;
+            let promise = found.promise();
             let looked = found.incoming.is_empty();
             if looked && !found.ended {
-                let seen = found.joint.take(&mut found.incoming);
+                let seen = found.joint.take(&mut found.incoming, promise);
                 (found.ended, tell) = (seen.ended, seen.tell);
             }
-            let joint = (tell == Tell::Peer).then(|| found.joint.clone());
             let delivered = found.deliver(link, out, budget);
+            if found.promise() > promise && found.joint.allow(found.promise()) == Tell::Peer {
+                tell = Tell::Peer;
+            }
+            let joint = (tell == Tell::Peer).then(|| found.joint.clone());
             if let Some(joint) = joint {
                 self.tell(&joint, tell);
             }
@@ -314,6 +326,7 @@ impl Link {
                 self.grant -= 1;
             }
         }
+        self.delivered += count as u64;
         out.extend(self.incoming.drain(..count).map(|part| Completion::Received { link, part }));
         why
     }
@@ -416,8 +429,13 @@ impl Driver for InprocDriver {
                 // Never used up.
                 Grant::Unlimited => u64::MAX,
             };
+            let tell = found.joint.allow(found.promise());
+            let joint = (tell == Tell::Peer).then(|| found.joint.clone());
             if !found.incoming.is_empty() {
                 self.make_ready(link);
+            }
+            if let Some(joint) = joint {
+                self.tell(&joint, tell);
             }
         }
     }

@@ -13,6 +13,9 @@
 //! * A frame is moved from lane to lane; the bytes stay where they are.
 //! * A connect to a name that nobody has bound waits, silently and without limit, as in libzmq; so `Failed` never
 //!   comes, and [`Driver::close_open`] is how to stop waiting.
+//! * No room of its own: a sender may post what the receiver has granted, and before its first grant as much as the
+//!   receive high-water mark of its `Identity` says. So an engine that grants the free space of its pipe makes a link
+//!   hold exactly the sum of the sender's and the receiver's marks, as libzmq's inproc does.
 //! * There is no device, so a part counts as `Sent` when `flush` has moved it, and only what was never flushed is
 //!   `Returned`. To say more, the receiver would have to wake the sender for every batch.
 //! * A driver is woken only when it has armed, outside every lock, and never by itself.

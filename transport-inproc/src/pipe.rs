@@ -7,21 +7,25 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use transport_core::{LinkId, Part};
 
+use crate::limits::LANE_PARTS_MAX;
 use crate::mailbox::{Mail, Mailbox};
 
 /// One direction of a pipe.
 #[derive(Default)]
 pub(crate) struct Lane {
     state: Mutex<LaneState>,
-    /// Parts that the receiver has ever taken out; the sender counts its room by it without the lock.
-    taken: AtomicU64,
-    /// The same for commands alone.
+    /// How many parts the sender may ever have posted; it counts its room by it without the lock. Written under the
+    /// lock, and never goes back: a grant that is taken back binds the receiver, not what was promised to the sender.
+    allowed: AtomicU64,
+    /// Commands that the receiver has ever delivered.
     commands_taken: AtomicU64,
 }
 
 #[derive(Default)]
 struct LaneState {
     parts: VecDeque<Part>,
+    /// Parts that the receiver has ever taken out.
+    taken: u64,
     /// The sender will put nothing more in.
     ended: bool,
     /// The receiver will take nothing more out.
@@ -70,13 +74,31 @@ impl Lane {
         // Only moves of parts happen under the lock, and they are whole or not at all.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Lets the sender go through part `promise`, as far as the lane may hold it.
+    fn allow(&self, state: &mut LaneState, promise: u64) -> Tell {
+        let through = promise.min(state.taken + LANE_PARTS_MAX);
+        if through > self.allowed.load(Ordering::Relaxed) {
+            self.allowed.store(through, Ordering::Release);
+        }
+        // Who has posted more than this lane has seen says again that it starves when it flushes.
+        let room = self.allowed.load(Ordering::Relaxed) > state.taken + state.parts.len() as u64;
+        if room && std::mem::take(&mut state.starved) { Tell::Peer } else { Tell::Nobody }
+    }
 }
 
 impl Joint {
-    /// A pipe between two drivers, which may be the same one.
-    pub(crate) fn pair(first: Arc<Mailbox>, second: Arc<Mailbox>) -> [Self; 2] {
-        let sides = [first, second].map(|mailbox| Side { mailbox, link: OnceLock::new() });
-        let pipe = Arc::new(Pipe { lanes: Default::default(), sides });
+    /// A pipe between two drivers, which may be the same one. Each comes with its receive high-water mark.
+    pub(crate) fn pair(ends: [(Arc<Mailbox>, u32); 2]) -> [Self; 2] {
+        // The lane to a side is open as far as that side's mark before the side can say so by a grant.
+        let lanes = [ends[1].1, ends[0].1].map(|mark| {
+            let lane = Lane::default();
+            let first = if mark == 0 { LANE_PARTS_MAX } else { LANE_PARTS_MAX.min(mark.into()) };
+            lane.allowed.store(first, Ordering::Relaxed);
+            lane
+        });
+        let sides = ends.map(|(mailbox, _)| Side { mailbox, link: OnceLock::new() });
+        let pipe = Arc::new(Pipe { lanes, sides });
         [Self { pipe: pipe.clone(), side: 0 }, Self { pipe, side: 1 }]
     }
 
@@ -111,11 +133,12 @@ impl Joint {
         None
     }
 
-    /// How many parts, and how many commands, the receiver has ever taken out of our lane.
-    pub(crate) fn taken(&self) -> u64 {
-        self.out().taken.load(Ordering::Acquire)
+    /// How many parts we may ever have posted.
+    pub(crate) fn allowed(&self) -> u64 {
+        self.out().allowed.load(Ordering::Acquire)
     }
 
+    /// How many commands of ours the peer has delivered.
     pub(crate) fn commands_taken(&self) -> u64 {
         self.out().commands_taken.load(Ordering::Acquire)
     }
@@ -136,24 +159,23 @@ impl Joint {
         lane.tell_receiver()
     }
 
-    /// Swaps everything in the peer's lane into `parts`, which is empty.
-    pub(crate) fn take(&self, parts: &mut VecDeque<Part>) -> Found {
+    /// Swaps everything in the peer's lane into `parts`, which is empty. `promise`: as for [`Joint::allow`].
+    pub(crate) fn take(&self, parts: &mut VecDeque<Part>, promise: u64) -> Found {
         let lane = self.inward();
         let mut state = lane.lock();
         state.told = false;
         std::mem::swap(&mut state.parts, parts);
-        let ended = state.ended;
-        let mut tell = Tell::Nobody;
-        if !parts.is_empty() {
-            lane.taken.fetch_add(parts.len() as u64, Ordering::Release);
-            if std::mem::take(&mut state.starved) {
-                tell = Tell::Peer;
-            }
-        }
-        Found { ended, tell }
+        state.taken += parts.len() as u64;
+        Found { ended: state.ended, tell: lane.allow(&mut state, promise) }
     }
 
-    /// Counts commands that [`Joint::take`] took; kept apart from it so that only lanes with commands pay.
+    /// Lets the peer go on until `promise` parts were posted in all.
+    pub(crate) fn allow(&self, promise: u64) -> Tell {
+        let lane = self.inward();
+        lane.allow(&mut lane.lock(), promise)
+    }
+
+    /// Counts a command as delivered; apart from the rest, so that only lanes with commands pay.
     pub(crate) fn count_command(&self) {
         self.inward().commands_taken.fetch_add(1, Ordering::Release);
     }

@@ -122,6 +122,69 @@ fn contexts_do_not_meet() {
 }
 
 #[test]
+fn a_sender_has_the_room_that_the_receiver_has_granted() {
+    for hosts in [1, 2] {
+        let mut world = World::new(&SubjectImpl, hosts);
+        let endpoint = world.fresh();
+        let mut bind = world.request(&endpoint, Role::Bind);
+        bind.identity.receive_hwm = 3;
+        let mut connect = world.request(&endpoint, Role::Connect);
+        connect.identity.receive_hwm = 5;
+        let (a, b) = world.pair_with(0, bind, hosts - 1, connect);
+        // Each has the room of the other's mark before anything is granted, and the first grant adds nothing to that.
+        assert_eq!((world.room(a), world.room(b)), (5, 3));
+        world.send(a, &[b"1"]);
+        world.grant(b, Grant::Limited(5));
+        assert_eq!(world.room(a), 4);
+        world.settle();
+        assert_eq!(
+            (world.room(a), world.link(b).arrived),
+            (4, 1),
+            "what was delivered has used up its grant"
+        );
+        world.send(a, &[b"2", b"3", b"4", b"5"]);
+        assert_eq!(world.room(a), 0);
+        world.settle();
+        assert_eq!((world.link(a).writables, world.link(b).arrived), (0, 5));
+        // The receiver's application takes two.
+        world.grant(b, Grant::Limited(2));
+        world.run_until("Writable", |world| world.link(a).writables == 1);
+        assert_eq!(world.room(a), 2);
+        // A command takes a place only until it is delivered.
+        world.send_parts(a, vec![Part::command("c")]);
+        world.settle();
+        assert_eq!((world.room(a), world.link(b).arrived), (2, 6));
+        // However much is granted, a lane has its limit.
+        world.grant(b, Grant::Unlimited);
+        assert_eq!(world.room(a), limits::LANE_PARTS_MAX as usize);
+    }
+}
+
+#[test]
+fn a_sender_may_use_what_was_granted_and_taken_back() {
+    let mut world = World::new(&SubjectImpl, 2);
+    let endpoint = world.fresh();
+    let bind = world.request(&endpoint, Role::Bind);
+    let mut connect = world.request(&endpoint, Role::Connect);
+    connect.identity.receive_hwm = 1;
+    let (a, b) = world.pair_with(0, bind, 1, connect);
+    world.grant(b, Grant::Limited(4));
+    world.grant(b, Grant::Limited(2));
+    assert_eq!(world.room(a), 4, "room holds until the next poll");
+    for seq in 0..4u8 {
+        world.send(a, &[&[seq]]);
+    }
+    world.settle();
+    assert_eq!((world.room(a), world.link(b).arrived), (0, 2));
+    world.grant(b, Grant::Limited(2));
+    world.settle();
+    assert_eq!((world.room(a), world.link(b).arrived), (0, 4), "the grant was used up by what waited for it");
+    world.grant(b, Grant::Limited(1));
+    world.run_until("Writable", |world| world.link(a).writables == 1);
+    assert_eq!(world.room(a), 1);
+}
+
+#[test]
 fn a_frame_is_moved_and_not_copied() {
     let mut world = World::new(&SubjectImpl, 2);
     let (a, b) = world.pair();
