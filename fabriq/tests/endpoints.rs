@@ -81,3 +81,59 @@ fn without_reconnects_a_lost_link_takes_its_pipe_along() {
     here.send_timeout("b", PATIENCE).unwrap();
     assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "b");
 }
+
+#[test]
+fn in_process_a_pair_may_feed_a_pull() {
+    let context = fabriq::context().unwrap();
+    let pairs: Vec<_> = (0..3).map(|_| context.socket(SocketType::Pair).unwrap()).collect();
+    for pair in &pairs {
+        pair.connect("inproc://unlike").unwrap();
+        pair.send("a").unwrap();
+    }
+    let pull = context.socket(SocketType::Pull).unwrap();
+    pull.bind("inproc://unlike").unwrap();
+    for _ in &pairs {
+        assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "a");
+    }
+}
+
+#[test]
+fn in_process_any_two_types_may_meet_and_nothing_breaks() {
+    use SocketType::*;
+    const TYPES: [SocketType; 9] = [Pair, Pub, Sub, Req, Rep, Dealer, Router, Pull, Push];
+    let context = fabriq::context().unwrap();
+    for ours in TYPES {
+        for theirs in TYPES {
+            let endpoint = format!("inproc://{ours} {theirs}");
+            let sockets = [ours, theirs].map(|kind| context.socket(kind).unwrap());
+            for socket in &sockets {
+                socket.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
+                if socket.socket_type() == Sub {
+                    socket.subscribe("").unwrap();
+                }
+            }
+            sockets[0].bind(&endpoint).unwrap();
+            sockets[1].connect(&endpoint).unwrap();
+            let mut arrived = 0;
+            for _ in 0..5 {
+                for socket in &sockets {
+                    // Whether it is refused, dropped or taken is the pattern's business.
+                    let _ = socket.try_send("one part");
+                    let _ = socket.try_send(fabriq::Message::from_parts(["", "two parts"]).unwrap());
+                    while socket.try_recv().is_ok() {
+                        arrived += 1;
+                    }
+                }
+            }
+            if ours.goes_with(theirs) && ours != Router && theirs != Router {
+                assert!(arrived > 0, "{endpoint}");
+            }
+        }
+    }
+    // The context still works.
+    let (push, pull) = (context.socket(Push).unwrap(), context.socket(Pull).unwrap());
+    push.bind("inproc://after").unwrap();
+    pull.connect("inproc://after").unwrap();
+    push.send("a").unwrap();
+    assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "a");
+}

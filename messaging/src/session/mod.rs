@@ -146,7 +146,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Violation::MechanismMismatch`] (section "Authentication and Confidentiality": the connection must be closed;
-    /// a peer of ZMTP 1.0 or 2.0 counts as NULL), [`Violation::IncompatibleSocket`] where the type is known already.
+    /// a peer of ZMTP 1.0 or 2.0 counts as NULL), [`Violation::IncompatibleSocket`] where the type is known already and
+    /// is not in-process.
     pub(crate) fn new(
         config: Arc<SessionConfig>,
         kind: SessionKind,
@@ -161,9 +162,8 @@ impl Session {
                 }
                 (Dialect::Legacy, Some(introduced(&config, identity)?))
             }
-            (SessionKind::InProcess, Some(identity)) => {
-                (Dialect::InProcess, Some(introduced(&config, identity)?))
-            }
+            // As in libzmq, any two socket types may be joined in-process: a PAIR may feed a PULL.
+            (SessionKind::InProcess, Some(identity)) => (Dialect::InProcess, Some(peer_of(identity)?)),
             (SessionKind::InProcess, None) => return Err(Violation::IncompatibleSocket),
             (SessionKind::None, Some(identity)) => (Dialect::OneWay, Some(introduced(&config, identity)?)),
             (SessionKind::None, None) => (
@@ -570,16 +570,17 @@ impl Session {
     }
 }
 
-/// A peer that the transport has introduced.
+/// A peer that the transport has introduced, if it goes with us.
 fn introduced(config: &SessionConfig, identity: &Identity) -> Result<Peer, Violation> {
-    SocketType::from_name(identity.socket_type.as_bytes())
-        .filter(|&theirs| config.socket_type.goes_with(theirs))
-        .map(|socket_type| Peer {
-            socket_type,
-            routing_id: identity.routing_id.clone(),
-            metadata: Vec::new(),
-        })
-        .ok_or(Violation::IncompatibleSocket)
+    let peer = peer_of(identity)?;
+    if config.socket_type.goes_with(peer.socket_type) { Ok(peer) } else { Err(Violation::IncompatibleSocket) }
+}
+
+/// A peer that the transport has introduced.
+fn peer_of(identity: &Identity) -> Result<Peer, Violation> {
+    let socket_type =
+        SocketType::from_name(identity.socket_type.as_bytes()).ok_or(Violation::IncompatibleSocket)?;
+    Ok(Peer { socket_type, routing_id: identity.routing_id.clone(), metadata: Vec::new() })
 }
 
 /// The type that a socket talks to by default.
