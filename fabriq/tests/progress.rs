@@ -6,9 +6,11 @@ mod wire;
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use fabriq::{Context, EventKind, Frame, Message, SocketType};
+use fabriq::{Context, EventKind, Frame, Message, PollItem, SocketType};
 
 use wire::{COMMAND, PATIENCE, Wire, alone, command, compute, events_now, frame, ping, socket};
 
@@ -209,6 +211,51 @@ fn the_end_of_a_burst_is_not_left_behind() {
         });
     }
     wire.0.flush().unwrap();
+}
+
+/// Holds up the background thread at the first wake-up that it makes: after it let go of its lock and before it sleeps.
+struct Hold {
+    held: mpsc::Sender<()>,
+    release: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Wake for Hold {
+    fn wake(self: Arc<Self>) {
+        assert!(std::thread::current().name().is_some_and(|name| name.starts_with("fabriq-")));
+        self.held.send(()).unwrap();
+        let _ = self.release.lock().unwrap().recv_timeout(PATIENCE);
+    }
+}
+
+/// A time that is set while the background is on its way to sleep ends that sleep. Here it is the next attempt of a
+/// dial that was refused.
+#[test]
+fn a_deadline_reaches_a_background_that_is_about_to_sleep() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let mut wire = Wire::peer(pull.bind("tcp://127.0.0.1:*").unwrap().as_str(), "PUSH");
+    wire.say(&frame(0, b"ready")).unwrap();
+    assert_eq!(pull.recv().unwrap().body(), "ready");
+    let (held, is_held) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    pull.wake_when_changed(&Waker::from(Arc::new(Hold { held, release: Mutex::new(released) })));
+    drop(wire);
+    is_held.recv_timeout(PATIENCE).expect("the background tells of the link's end");
+    let push = socket(&context, SocketType::Push);
+    let monitor = push.monitor();
+    // Nobody else has this address, and connects take no port below 32768.
+    let address = "127.93.7.3:27193";
+    push.connect(&format!("tcp://{address}")).unwrap();
+    // The dial is refused in a turn of this thread, so it is this one that sets the time of the next.
+    let start = Instant::now();
+    while !events_now(&monitor).iter().any(|kind| matches!(kind, EventKind::ConnectRetried(_))) {
+        assert!(start.elapsed() < PATIENCE, "the dial is not refused");
+        fabriq::poll(&mut [PollItem::readable(&pull)], Some(Duration::ZERO)).unwrap();
+    }
+    release.send(()).unwrap();
+    let listener = TcpListener::bind(address).unwrap();
+    Wire::accept(&listener).shake_hands("PULL");
 }
 
 /// How often the background threads of this process (fabriq-N) went to sleep or were put off a core.
