@@ -3,16 +3,18 @@
 
 mod wire;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use fabriq::{Context, EventKind, Frame, Message, PollItem, SocketType};
+use fabriq::{Context, Error, EventKind, Frame, Message, PollItem, Socket, SocketType};
 
-use wire::{COMMAND, PATIENCE, Wire, alone, command, compute, events_now, frame, ping, socket};
+use wire::{
+    COMMAND, PATIENCE, Wire, alone, command, compute, events_now, frame, greeting, ping, ready, socket,
+};
 
 /// How long the application computes.
 const BUSY: Duration = Duration::from_secs(2);
@@ -227,14 +229,11 @@ impl Wake for Hold {
     }
 }
 
-/// A time that is set while the background is on its way to sleep ends that sleep. Here it is the next attempt of a
-/// dial that was refused.
-#[test]
-fn a_deadline_reaches_a_background_that_is_about_to_sleep() {
-    let _alone = alone();
-    let context = fabriq::context().unwrap();
-    let pull = socket(&context, SocketType::Pull);
-    let mut wire = Wire::peer(pull.bind("tcp://127.0.0.1:*").unwrap().as_str(), "PUSH");
+/// A PULL socket whose background thread is held up on its way to sleep, its endpoint, and how to let it go on.
+fn held_up(context: &Context) -> (Socket, String, mpsc::Sender<()>) {
+    let pull = socket(context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap().to_string();
+    let mut wire = Wire::peer(&endpoint, "PUSH");
     wire.say(&frame(0, b"ready")).unwrap();
     assert_eq!(pull.recv().unwrap().body(), "ready");
     let (held, is_held) = mpsc::channel();
@@ -242,6 +241,16 @@ fn a_deadline_reaches_a_background_that_is_about_to_sleep() {
     pull.wake_when_changed(&Waker::from(Arc::new(Hold { held, release: Mutex::new(released) })));
     drop(wire);
     is_held.recv_timeout(PATIENCE).expect("the background tells of the link's end");
+    (pull, endpoint, release)
+}
+
+/// A time that is set while the background is on its way to sleep ends that sleep. Here it is the next attempt of a
+/// dial that was refused.
+#[test]
+fn a_deadline_reaches_a_background_that_is_about_to_sleep() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let (pull, _, release) = held_up(&context);
     let push = socket(&context, SocketType::Push);
     let monitor = push.monitor();
     // Nobody else has this address, and connects take no port below 32768.
@@ -256,6 +265,34 @@ fn a_deadline_reaches_a_background_that_is_about_to_sleep() {
     release.send(()).unwrap();
     let listener = TcpListener::bind(address).unwrap();
     Wire::accept(&listener).shake_hands("PULL");
+}
+
+/// A call that does not wait takes one turn, and what that turn has left is seen to though nobody calls again.
+#[test]
+fn what_a_passing_call_leaves_is_not_left_behind() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let (pull, endpoint, release) = held_up(&context);
+    let mut wire = Wire::connect(&endpoint);
+    wire.say(&[&greeting(1, "NULL")[..], &ready("PUSH")].concat()).unwrap();
+    let monitor = pull.monitor();
+    let start = Instant::now();
+    while !events_now(&monitor).contains(&EventKind::HandshakeSucceeded) {
+        assert!(start.elapsed() < PATIENCE, "no handshake");
+        assert_eq!(pull.try_recv().unwrap_err(), Error::Again);
+    }
+    // More than one turn delivers, and few enough bytes for one read. The PING is in the driver's hands by then, and its
+    // descriptor has nothing to tell.
+    let said = frame(0, b"x").repeat(900);
+    wire.say(&[&said[..], &ping(0, b"behind")].concat()).unwrap();
+    let start = Instant::now();
+    while pull.try_recv().is_err() {
+        assert!(start.elapsed() < PATIENCE, "no message");
+    }
+    release.send(()).unwrap();
+    wire.0.read_exact(&mut [0; 64]).unwrap();
+    assert!(wire.hear().unwrap().1.starts_with(b"\x05READY"));
+    assert_eq!(wire.hear().unwrap(), (COMMAND, command("PONG", b"behind")));
 }
 
 /// How often the background threads of this process (fabriq-N) went to sleep or were put off a core.
