@@ -165,7 +165,7 @@ impl TcpDriver {
             }
             let dialled = socket::dial(&address, source, &opened.tuning).and_then(|(fd, through)| {
                 if through {
-                    socket::dialled(&fd, &address)?;
+                    socket::dialled(&fd)?;
                 } else {
                     epoll::add(&self.io.epoll, &fd, open_token(open), EventFlags::OUT)?;
                 }
@@ -202,7 +202,7 @@ impl TcpDriver {
         };
         opened.deadline = None;
         let _ = epoll::delete(&self.io.epoll, &fd);
-        let result = if timed_out { Err(Errno::TIMEDOUT) } else { socket::dialled(&fd, &address) };
+        let result = if timed_out { Err(Errno::TIMEDOUT) } else { socket::dialled(&fd) };
         match result {
             Ok(()) => self.dialled(open, fd, address),
             Err(error) if next.is_empty() => self.unreachable(open, error.to_string(), error.raw_os_error()),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
@@ -59,10 +60,13 @@ pub(crate) fn dial(
 }
 
 /// Whether a dialled socket that became writable is connected.
-pub(crate) fn dialled(fd: &OwnedFd, address: &SocketAddr) -> Result<(), Errno> {
+pub(crate) fn dialled(fd: &OwnedFd) -> Result<(), Errno> {
     sockopt::socket_error(fd)??;
-    // To dial a port of the ephemeral range where nobody listens may connect a socket with itself.
-    if address.ip().is_loopback() && local(fd)? == *address {
+    // To dial a port of the ephemeral range on this host where nobody listens may connect a socket with itself: the
+    // system gave it that very port (simultaneous open, RFC 9293 section 3.5).
+    if net::getpeername(fd)? == Some(net::getsockname(fd)?) {
+        // Closed in good order it would keep the port in TIME_WAIT for a minute, from whoever comes to listen there.
+        let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
         return Err(Errno::CONNREFUSED);
     }
     Ok(())

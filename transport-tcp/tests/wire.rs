@@ -4,10 +4,11 @@
 mod host;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::time::Duration;
 
 use host::{Host, Random, greeting, loopback, open};
+use rustix::net::{AddressFamily, SocketType, bind, socket};
 use transport_core::{
     Close, Completion, DownReason, Flags, Frame, Grant, Hello, LinkLimits, OpenError, Part, Progress, Role,
     Violation,
@@ -449,6 +450,28 @@ fn a_connect_may_say_where_it_comes_from() {
         assert_eq!(from.ip().to_string(), if source.starts_with('*') { "127.0.0.1" } else { "127.0.0.2" });
         peer.write_all(&greeting()).unwrap();
         host.up();
+    }
+}
+
+/// Whoever dials from the port that it dials meets itself when nobody listens there. By chance the system gives a dial that
+/// port; here it is asked for.
+#[test]
+fn a_dial_that_meets_itself_is_refused_and_leaves_its_port_free() {
+    for target in ["127.0.0.1", "0.0.0.0"] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut host = Host::new();
+        let dial = open(&format!("tcp://127.0.0.1:{port};{target}:{port}"), Role::Connect);
+        let dial = host.driver.open(dial).unwrap();
+        let failed = host.until("Failed", |c| matches!(c, Completion::Failed { .. }));
+        assert!(
+            matches!(&failed, Completion::Failed { open, error: OpenError::Unreachable { why, .. } }
+                if *open == dial && why.contains("refused")),
+            "{failed:?}"
+        );
+        // As a listener that does not reuse addresses: nothing is left in TIME_WAIT.
+        let plain = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        bind(&plain, &address).expect("the port is free again");
     }
 }
 
