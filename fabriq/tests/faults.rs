@@ -554,7 +554,6 @@ fn a_command_without_end() {
 
 /// A peer that keeps its end open, as a stopped process does, holds nobody up that has nothing left to send.
 #[test]
-#[ignore = "a drain reads to the peer's end however long that takes (transport-tcp/src/link.rs, turn_draining)"]
 fn an_idle_link_does_not_linger() {
     let context = fabriq::context().unwrap();
     let pull = socket(&context, SocketType::Pull);

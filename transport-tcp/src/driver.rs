@@ -71,6 +71,8 @@ enum Stage {
 enum Timed {
     Link(LinkId),
     Open(OpenId),
+    /// A look at a link that drains.
+    Look(LinkId),
 }
 
 struct Hot {
@@ -359,6 +361,7 @@ impl TcpDriver {
                     Stage::Dialling { .. } => Some(opened.limits.connect_timeout),
                     _ => None,
                 }),
+                Timed::Look(link) => self.links.find(link).and_then(Link::look_pause),
             };
             // A time beyond the end of time is no deadline.
             if let Some(deadline) = wait.and_then(|wait| now.checked_add(wait)) {
@@ -371,13 +374,14 @@ impl TcpDriver {
         let place = match timed {
             Timed::Link(link) => self.links.find_mut(link).map(|link| &mut link.deadline),
             Timed::Open(open) => self.opens.find_mut(open).map(|opened| &mut opened.deadline),
+            Timed::Look(link) => self.links.find_mut(link).map(|link| &mut link.look_at),
         };
         if let Some(place) = place {
             *place = Some(deadline);
             self.timers.push(Reverse((deadline, timed)));
         }
         // Stale entries must not outnumber the living: links come and go faster than a handshake times out.
-        if self.timers.len() > 64 + 2 * (self.links.len() + self.opens.len()) {
+        if self.timers.len() > 64 + 3 * (self.links.len() + self.opens.len()) {
             let mut timers = mem::take(&mut self.timers);
             timers.retain(|Reverse((deadline, timed))| self.is_due_at(*timed) == Some(*deadline));
             self.timers = timers;
@@ -388,6 +392,7 @@ impl TcpDriver {
         match timed {
             Timed::Link(link) => self.links.find(link)?.deadline,
             Timed::Open(open) => self.opens.find(open)?.deadline,
+            Timed::Look(link) => self.links.find(link)?.look_at,
         }
     }
 
@@ -402,6 +407,12 @@ impl TcpDriver {
                 _ if stale => {}
                 Timed::Link(link) => self.end_link(link, DownReason::TimedOut),
                 Timed::Open(open) => self.expire_open(open),
+                Timed::Look(link) => {
+                    self.enqueue(link);
+                    if let Some(link) = self.links.find_mut(link) {
+                        link.look_now();
+                    }
+                }
             }
         }
     }
@@ -538,6 +549,7 @@ impl TcpDriver {
         match turn {
             Turn::Rest => {}
             Turn::Again => self.enqueue(id),
+            Turn::Look => self.untimed.push(Timed::Look(id)),
             Turn::Ended(reason) => self.end_link(id, reason),
             Turn::Greeted(hello) => {
                 link.state = State::Up;
@@ -737,9 +749,6 @@ impl Driver for TcpDriver {
         loop {
             if look {
                 self.look();
-                if !self.untimed.is_empty() {
-                    self.start_timers(now);
-                }
                 if !self.hand_out(limit, out) {
                     return;
                 }
@@ -749,6 +758,10 @@ impl Driver for TcpDriver {
                 break;
             }
             look = true;
+        }
+        // Now, and not in the next poll: who asks for the deadline may not be the one who polls.
+        if !self.untimed.is_empty() {
+            self.start_timers(now);
         }
         self.hand_out(limit, out);
     }

@@ -6,14 +6,17 @@
 //! incoming   bytes of one stream -> parts, sans-I/O
 //! outgoing   parts -> bytes of one stream, sans-I/O, and which of them went unseen
 //! names      the helper thread that resolves host names
+//! drain      when a link that closes has said everything, sans-I/O
 //! link       one connection: socket, both halves, one turn at a time
 //! socket     the system calls that make sockets
+//! unacknowledged   the one that tells what is still on its way
 //! driver     epoll, links, opens, timers: the seam's contract
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod address;
+mod drain;
 mod driver;
 mod incoming;
 mod limits;
@@ -21,6 +24,7 @@ mod link;
 mod names;
 mod outgoing;
 mod socket;
+mod unacknowledged;
 mod zmtp;
 
 use transport_core::{

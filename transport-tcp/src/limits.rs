@@ -1,5 +1,7 @@
 //! Every limit of this transport, by name. Holds numbers only, no code.
 
+use std::time::Duration;
+
 /// Bytes one read asks for at most. A read costs about 0.3 us whatever its size, and 256 KiB stays in the L2 cache.
 pub(crate) const READ_MAX: usize = 256 << 10;
 
@@ -82,6 +84,17 @@ pub(crate) const ACCEPT_MAX: usize = 64;
 
 /// How long a listener rests after the system had no descriptor or memory for a connection, in milliseconds.
 pub(crate) const ACCEPT_REST_MS: u64 = 100;
+
+/// First pause of a drained link between the end of its writing and a look whether all of it was acknowledged. Each pause
+/// is twice the one before: so a drain takes about as long again as the round trip that it had to wait for.
+pub(crate) const DRAIN_LOOK_FIRST: Duration = Duration::from_millis(1);
+
+/// Longest pause between two such looks.
+pub(crate) const DRAIN_LOOK_MAX: Duration = Duration::from_millis(100);
+
+/// For how long at least nothing may arrive before a drained link is closed without its peer's end. A process that is
+/// alive has answered by then, if it had a core.
+pub(crate) const DRAIN_QUIET_MIN: Duration = Duration::from_millis(20);
 
 /// Names that may wait to be resolved in one driver.
 pub(crate) const NAMES_WAITING_MAX: usize = 256;

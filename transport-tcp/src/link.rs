@@ -4,16 +4,18 @@
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown};
 use transport_core::{Completion, DownReason, Flags, Hello, LinkId, OpenId, Part, RefusedReason, SlabKey};
 
+use crate::drain::Drain;
 use crate::incoming::{Buffers, Incoming, Stop};
 use crate::limits::GATHER_MAX;
 use crate::outgoing::{Outgoing, SendBuffers};
+use crate::unacknowledged::unacknowledged;
 use crate::zmtp;
 
 /// What the links of a driver share.
@@ -31,8 +33,8 @@ pub(crate) enum State {
     Greeting,
     /// Carries parts.
     Up,
-    /// Was told to drain: writes what waits, half-closes, reads to the end.
-    Draining { shut: bool, ended: bool },
+    /// Was told to drain: writes what waits, half-closes, and drops what comes until nothing more does.
+    Draining(Drain),
 }
 
 /// What a turn came to.
@@ -42,6 +44,8 @@ pub(crate) enum Turn {
     Rest,
     /// There is more to do at once.
     Again,
+    /// Nothing more to do until something happens, or [`Link::look_pause`] has passed.
+    Look,
     /// The peer's greeting is complete.
     Greeted(Hello),
     /// The link is over.
@@ -57,6 +61,8 @@ pub(crate) struct Link {
     pub(crate) dialled: bool,
     pub(crate) state: State,
     pub(crate) deadline: Option<Instant>,
+    /// When a link that drains is to look next.
+    pub(crate) look_at: Option<Instant>,
     /// Whether the driver's queue holds it.
     pub(crate) queued: bool,
     /// Whether the driver's list of links to flush holds it.
@@ -94,6 +100,7 @@ impl Link {
             dialled,
             state: State::Greeting,
             deadline: None,
+            look_at: None,
             queued: false,
             dirty: false,
             served: 0,
@@ -244,7 +251,7 @@ impl Link {
                 let _ = epoll::modify(&io.epoll, &self.fd, token(id), self.interest);
             }
         }
-        self.has_news() || matches!(self.state, State::Draining { .. })
+        self.has_news() || matches!(self.state, State::Draining(_))
     }
 
     /// Takes the link out of epoll. Closing does so as well, but not while a forked child has the descriptor too.
@@ -275,7 +282,7 @@ impl Link {
 
     /// Stops delivering, and has what waits written.
     pub(crate) fn drain(&mut self, id: LinkId, io: &mut Io) {
-        self.state = State::Draining { shut: false, ended: false };
+        self.state = State::Draining(Drain::new());
         self.incoming.abandon(&mut io.buffers);
         self.paused = false;
         self.listen_again(id, io);
@@ -295,9 +302,9 @@ impl Link {
         match self.state {
             State::Up => self.turn_up(id, io, limit, out, guess),
             State::Greeting => (false, self.turn_greeting(io)),
-            State::Draining { .. } => {
+            State::Draining(drain) => {
                 self.report(id, |completion| out.push(completion));
-                (false, self.turn_draining(io))
+                (false, self.turn_draining(drain, io))
             }
         }
     }
@@ -393,46 +400,71 @@ impl Link {
         turn
     }
 
-    fn turn_draining(&mut self, io: &mut Io) -> Turn {
-        let State::Draining { mut shut, mut ended } = self.state else {
-            return Turn::Rest;
-        };
+    /// How long after [`Turn::Look`] it is time for [`Link::look_now`].
+    pub(crate) fn look_pause(&self) -> Option<Duration> {
+        match &self.state {
+            State::Draining(drain) => Some(drain.pause()),
+            _ => None,
+        }
+    }
+
+    /// It is time: the next turn looks whether everything that was written has arrived.
+    pub(crate) fn look_now(&mut self) {
+        self.look_at = None;
+        if let State::Draining(drain) = &mut self.state {
+            drain.set_due();
+        }
+    }
+
+    fn turn_draining(&mut self, mut drain: Drain, io: &mut Io) -> Turn {
         if let Some(error) = self.broken {
             return Turn::Ended(DownReason::Broken(error.raw_os_error()));
         }
-        if !shut && self.outgoing.is_empty() {
+        if !drain.shut && self.outgoing.is_empty() {
             if let Err(error) = net::shutdown(&self.fd, Shutdown::Write) {
                 return Turn::Ended(DownReason::Broken(error.raw_os_error()));
             }
-            shut = true;
+            drain.shut = true;
         }
         let mut more = false;
-        if !ended {
+        if !drain.ended {
             // What arrives now is dropped, but must be read: closing over unread bytes sends a reset, and a reset
-            // takes what the peer has not read yet with it.
+            // takes what the peer has not acknowledged yet with it.
             let mut scrap = io.buffers.take();
             let result = rustix::io::read(&self.fd, &mut scrap[..]);
             let all = scrap.len();
             io.buffers.give(scrap);
             match result {
                 Ok(0) => {
-                    ended = true;
-                    if !shut {
+                    drain.ended = true;
+                    if !drain.shut {
                         // The end stays readable. Epoll would say so for ever, while only writing matters.
                         self.paused = true;
                     }
                 }
-                Ok(n) => more = n == all,
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(n) => {
+                    drain.heard();
+                    // Epoll tells nothing any more of a link that hung up.
+                    more = n == all || self.hung_up;
+                }
+                Err(Errno::AGAIN) => {}
+                Err(Errno::INTR) => more = true,
                 Err(error) => return Turn::Ended(DownReason::Broken(error.raw_os_error())),
             }
         }
-        self.state = State::Draining { shut, ended };
-        match (shut && ended, more) {
-            (true, _) => Turn::Ended(DownReason::ClosedHere),
-            (false, true) => Turn::Again,
-            (false, false) => Turn::Rest,
-        }
+        let over =
+            drain.is_over() || (drain.is_due() && !more && drain.look(unacknowledged(&self.fd) == Ok(0)));
+        let turn = if over {
+            Turn::Ended(DownReason::ClosedHere)
+        } else if more {
+            Turn::Again
+        } else if drain.asks_for_look() {
+            Turn::Look
+        } else {
+            Turn::Rest
+        };
+        self.state = State::Draining(drain);
+        turn
     }
 }
 

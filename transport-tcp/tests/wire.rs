@@ -5,13 +5,13 @@ mod host;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::{Host, Random, greeting, loopback, open};
 use rustix::net::{AddressFamily, SocketType, bind, socket};
 use transport_core::{
-    Close, Completion, DownReason, Flags, Frame, Grant, Hello, LinkLimits, OpenError, Part, Progress, Role,
-    Violation,
+    Armed, Close, Completion, DownReason, Flags, Frame, Grant, Hello, LinkLimits, OpenError, Part, Progress,
+    Role, Violation,
 };
 
 const TWO: &[u8] = b"\xff\0\0\0\0\0\0\0\x01\x7f\x01";
@@ -31,6 +31,8 @@ fn accepted() -> (Host, TcpStream, transport_core::LinkId) {
     let mut host = Host::new();
     let address = host.listen();
     let mut peer = TcpStream::connect(address).unwrap();
+    // Or what it says waits for what it said before to be acknowledged.
+    peer.set_nodelay(true).unwrap();
     peer.write_all(&greeting()).unwrap();
     let link = host.up();
     peer.read_exact(&mut [0; 64]).unwrap();
@@ -420,6 +422,119 @@ fn a_drain_reaches_a_slow_reader_and_a_deaf_one_runs_out_of_time() {
     host.now = until;
     assert_eq!(host.down(link), DownReason::TimedOut);
     drop(peer);
+}
+
+/// Moves the host's clock to its deadlines until the link is down, which it must be by its own will.
+fn drained(host: &mut Host, link: transport_core::LinkId) {
+    let began = Instant::now();
+    loop {
+        let mut down = None;
+        for completion in host.poll() {
+            if let Completion::Down { link: of, reason } = completion {
+                down = Some((of, reason));
+            }
+        }
+        if let Some(down) = down {
+            assert_eq!(down, (link, DownReason::ClosedHere));
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "the drain does not end: {:?}", host.driver);
+        if host.driver.arm() == Armed::Ready {
+            let deadline = host.driver.deadline().expect("something must end the drain");
+            // The peer's system acknowledges by the real clock, and looks come no faster than that.
+            host.wait(deadline.saturating_duration_since(host.now).as_millis() as i64);
+            host.now = deadline;
+        }
+    }
+}
+
+/// A peer that is stopped, or never closes, holds nobody up that has said all; it can read all of it later.
+#[test]
+fn a_drain_waits_for_the_peer_s_system_and_not_for_the_peer() {
+    for len in [0, 1, 50_000] {
+        for until in [None, Some(Duration::from_secs(60))] {
+            let (mut host, mut peer, link) = accepted();
+            peer.write_all(b"\0\x05never").unwrap();
+            let body = vec![7; len];
+            host.driver.post_send(link, Part::last(body.clone())).unwrap();
+            host.driver.flush();
+            let until = until.map(|patience| host.now + patience);
+            host.driver.close_link(link, Close::Drain { until });
+            drained(&mut host, link);
+            // No reset came behind the end, and none comes while the peer says nothing more.
+            let mut wire = Vec::new();
+            peer.read_to_end(&mut wire).unwrap();
+            assert_eq!(frames(&wire), (vec![(0, body)], 0));
+        }
+    }
+}
+
+/// What the peer goes on saying is read and dropped, so that no reset destroys what it has not read yet.
+#[test]
+fn a_drain_goes_on_while_the_peer_talks() {
+    let (mut host, mut peer, link) = accepted();
+    host.driver.post_send(link, Part::last("parting")).unwrap();
+    host.driver.flush();
+    let until = host.now + Duration::from_secs(10);
+    host.driver.close_link(link, Close::Drain { until: Some(until) });
+    while host.now < until - Duration::from_secs(1) {
+        peer.write_all(b"\0\x07chatter").unwrap();
+        assert!(host.wait(20_000), "nothing arrives");
+        host.idle();
+        host.now = host.driver.deadline().expect("a look").min(until);
+        for completion in host.poll() {
+            assert!(
+                !matches!(completion, Completion::Received { .. } | Completion::Down { .. }),
+                "{completion:?}"
+            );
+        }
+    }
+    // Once it falls silent that is enough.
+    drained(&mut host, link);
+    let mut wire = Vec::new();
+    peer.read_to_end(&mut wire).unwrap();
+    assert_eq!(frames(&wire), (vec![(0, b"parting".to_vec())], 0));
+
+    // To one that never does, time is up.
+    let (mut host, mut peer, link) = accepted();
+    let until = host.now + Duration::from_secs(1);
+    host.driver.close_link(link, Close::Drain { until: Some(until) });
+    loop {
+        peer.write_all(b"\0\x07chatter").unwrap();
+        assert!(host.wait(20_000), "nothing arrives");
+        host.idle();
+        host.now = host.driver.deadline().expect("a look");
+        if host.now == until {
+            break;
+        }
+    }
+    assert_eq!(host.down(link), DownReason::TimedOut);
+}
+
+/// However long the peer reads nothing: as long as its system has not taken everything, the drain is not over.
+#[test]
+fn a_drain_is_not_over_before_all_is_acknowledged() {
+    let (mut host, mut peer, link) = accepted();
+    let body = Frame::from(vec![3; 100_000]);
+    let mut posted = 0;
+    // More than the peer's system takes without its process, less than what both take, so that nothing waits in the driver.
+    while host.driver.room(link) > 0 && posted < 20 {
+        host.driver.post_send(link, Part::last(body.clone())).unwrap();
+        host.driver.flush();
+        posted += 1;
+    }
+    host.driver.close_link(link, Close::Drain { until: None });
+    for _ in 0..100 {
+        for completion in host.poll() {
+            assert!(!matches!(completion, Completion::Down { .. }), "{completion:?}");
+        }
+        host.now = host.driver.deadline().unwrap_or(host.now);
+    }
+    let mut wire = vec![0; posted * (body.len() + 9)];
+    peer.read_exact(&mut wire).unwrap();
+    assert_eq!(frames(&wire).0.len(), posted);
+    drained(&mut host, link);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "an end, and no reset");
 }
 
 #[test]

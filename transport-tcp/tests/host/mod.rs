@@ -94,7 +94,7 @@ impl Host {
         }
     }
 
-    fn wait(&self, milliseconds: i64) -> bool {
+    pub(crate) fn wait(&self, milliseconds: i64) -> bool {
         let fd = self.driver.wake_fd().unwrap();
         let time = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
         poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&time)).unwrap() > 0
