@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{Running, run, run_with_input};
@@ -76,6 +77,24 @@ fn the_sender_may_start_first() {
     }
     assert_eq!(received.printed(), "early\n");
     assert_eq!(send.finish().printed(), "");
+}
+
+/// A receiver that is stopped, say: its system has the message, and nobody needs to wait for the process.
+#[test]
+fn send_does_not_wait_for_a_peer_that_never_closes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let send = Running::start(&["send", &format!("tcp://{}", listener.local_addr().unwrap()), "parting"]);
+    let (mut peer, _) = listener.accept().unwrap();
+    // ZMTP 3.1: the greeting for NULL, and READY as a PULL socket says it.
+    let mut greeting = [0; 64];
+    (greeting[0], greeting[9], greeting[10], greeting[11]) = (0xFF, 0x7F, 3, 1);
+    greeting[12..16].copy_from_slice(b"NULL");
+    peer.write_all(&greeting).unwrap();
+    peer.write_all(b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PULL").unwrap();
+    assert_eq!(send.finish().printed(), "");
+    let mut said = Vec::new();
+    peer.read_to_end(&mut said).unwrap();
+    assert!(said.ends_with(b"\0\x07parting"), "{}", said.escape_ascii());
 }
 
 #[test]
