@@ -11,6 +11,10 @@ pub(crate) const BACKGROUND_TURNS: usize = 64;
 /// Turns that a sender takes in a row to get a long message out before it leaves that to others.
 pub(crate) const FEEDING_TURNS: usize = 8;
 
+/// Turns that a call which may not wait takes, as long as something moves, before it says that it would have to. A part
+/// from one socket to another of its context needs two; a message of many parts needs two for each where marks are small.
+pub(crate) const LAST_LOOK_TURNS: usize = 32;
+
 /// Parts granted to a link in the middle of a multipart message whose pipe is full, so that the message can end.
 pub(crate) const GRANT_TO_FINISH: u64 = 64;
 

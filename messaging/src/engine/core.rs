@@ -677,6 +677,11 @@ impl Core {
         self.guarding = true;
     }
 
+    /// Whether senders may publish quietly at this moment.
+    pub(crate) fn is_guarding(&self) -> bool {
+        self.guarding
+    }
+
     /// Looks at all guarded conduits. `true` if one had something.
     pub(crate) fn guard_look(&mut self, now: Instant) -> bool {
         let mut found = false;

@@ -24,7 +24,7 @@ use super::core::Core;
 use super::spin::Spin;
 use super::wait::{Event, Waiter, Waiters};
 use crate::error::Error;
-use crate::limits::{CORE_LOST, FEEDING_TURNS, LISTS, SPIN};
+use crate::limits::{CORE_LOST, FEEDING_TURNS, LAST_LOOK_TURNS, LISTS, SPIN};
 
 /// Epoll data of a shard's own events, and of its drivers' descriptors.
 const OWN_EVENT: u64 = 0;
@@ -532,6 +532,27 @@ impl Shard {
         let moved = self.turn(&mut core, now);
         self.unlock(core);
         moved
+    }
+
+    /// The last look of a call that may not wait: takes turns until `attempt` gives something or nothing moves any more.
+    /// Unlike `drive` it waits for the lock, whose holder may have in hand what the caller is about to deny, and lets
+    /// go of it after a bounded number of turns.
+    pub(crate) fn look_once_more<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+        for _ in 0..LAST_LOOK_TURNS {
+            let moved = self.with_core(|core| {
+                let now = Instant::now();
+                // What was published quietly, by this thread for one, is known to the guard alone.
+                let found = core.is_guarding() && core.guard_look(now);
+                self.turn(core, now) | found
+            });
+            if let Some(result) = attempt() {
+                return Some(result);
+            }
+            if !moved {
+                break;
+            }
+        }
+        None
     }
 
     fn sleep_as_leader<R>(

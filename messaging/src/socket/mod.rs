@@ -179,45 +179,34 @@ impl Socket {
         match self.send_once(&mut message) {
             Ok(()) => Ok(()),
             Err(NotSent::Again) if self.is_usable() => {
-                let deadline = self.shared.options().send_timeout.map(|timeout| Instant::now() + timeout);
-                self.send_waiting(message, deadline)
+                let timeout = self.shared.options().send_timeout;
+                self.send_waiting(message, timeout)
             }
             Err(why) => Err(self.send_error(why, message)),
         }
     }
 
-    /// Sends a message if that needs no waiting; else [`Error::Again`] with the message.
+    /// Sends a message if that needs no waiting for a peer; else [`Error::Again`] with the message. Moves what it finds
+    /// queued first, and may wait for another thread that does so at this moment.
     #[inline]
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = message.into();
-        match self.send_once(&mut message) {
-            Ok(()) => return Ok(()),
-            // A caller that never blocks must still move what is queued.
-            Err(NotSent::Again) if self.is_usable() => {
-                self.context.shard.drive(Instant::now());
-            }
-            Err(why) => return Err(self.send_error(why, message)),
-        }
-        self.send_once(&mut message).map_err(|why| self.send_error(why, message))
+        self.send_timeout(message, Duration::ZERO)
     }
 
     /// Sends a message, waiting for room for at most `timeout`.
+    #[inline]
     pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<(), SendError> {
         let mut message = message.into();
         match self.send_once(&mut message) {
             Ok(()) => Ok(()),
-            Err(NotSent::Again) if self.is_usable() => {
-                self.send_waiting(message, Some(Instant::now() + timeout))
-            }
+            Err(NotSent::Again) if self.is_usable() => self.send_waiting(message, Some(timeout)),
             Err(why) => Err(self.send_error(why, message)),
         }
     }
 
     #[cold]
-    fn send_waiting(&self, mut message: Message, deadline: Option<Instant>) -> Result<(), SendError> {
-        let shared: &dyn Target = &*self.shared;
-        let wait = Wait { targets: &[shared], deadline, fds: &[] };
-        let sent = self.context.shard.wait(&wait, || match self.send_once(&mut message) {
+    fn send_waiting(&self, mut message: Message, timeout: Option<Duration>) -> Result<(), SendError> {
+        let sent = self.wait(timeout, || match self.send_once(&mut message) {
             Err(NotSent::Again) if self.is_usable() => None,
             sent => Some(sent),
         });
@@ -226,6 +215,18 @@ impl Socket {
             Ok(Err(why)) => Err(self.send_error(why, message)),
             Err(error) => Err(SendError { error, message: Box::new(message) }),
         }
+    }
+
+    /// Blocks until `attempt` gives something, for at most `timeout`. With none at all it still moves what is queued, and
+    /// says [`Error::Again`] only when nothing is left to move.
+    fn wait<R>(&self, timeout: Option<Duration>, attempt: impl FnMut() -> Option<R>) -> Result<R, Error> {
+        if timeout == Some(Duration::ZERO) {
+            return self.context.shard.look_once_more(attempt).ok_or(Error::Again);
+        }
+        // A time beyond what the clock can say is for ever.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let shared: &dyn Target = &*self.shared;
+        self.context.shard.wait(&Wait { targets: &[shared], deadline, fds: &[] }, attempt)
     }
 
     #[inline]
@@ -284,37 +285,29 @@ impl Socket {
     pub fn recv(&self) -> Result<Message, Error> {
         let mut message = Message::EMPTY;
         if !self.recv_once(&mut message)? {
-            let deadline = self.shared.options().receive_timeout.map(|timeout| Instant::now() + timeout);
-            self.recv_waiting(&mut message, deadline)?;
+            let timeout = self.shared.options().receive_timeout;
+            self.recv_waiting(&mut message, timeout)?;
         }
         Ok(message)
     }
 
-    /// Receives a message if one is there; else [`Error::Again`].
+    /// Receives a message if one has arrived; else [`Error::Again`]. Fetches what the transports hold first, and may wait
+    /// for another thread that does so at this moment.
     pub fn try_recv(&self) -> Result<Message, Error> {
-        let mut message = Message::EMPTY;
-        if !self.recv_once(&mut message)? {
-            self.context.shard.drive(Instant::now());
-            if !self.recv_once(&mut message)? {
-                return Err(Error::Again);
-            }
-        }
-        Ok(message)
+        self.recv_timeout(Duration::ZERO)
     }
 
     /// Receives a message, waiting for at most `timeout`.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
         let mut message = Message::EMPTY;
         if !self.recv_once(&mut message)? {
-            self.recv_waiting(&mut message, Some(Instant::now() + timeout))?;
+            self.recv_waiting(&mut message, Some(timeout))?;
         }
         Ok(message)
     }
 
-    fn recv_waiting(&self, message: &mut Message, deadline: Option<Instant>) -> Result<(), Error> {
-        let shared: &dyn Target = &*self.shared;
-        let wait = Wait { targets: &[shared], deadline, fds: &[] };
-        self.context.shard.wait(&wait, || match self.recv_once(message) {
+    fn recv_waiting(&self, message: &mut Message, timeout: Option<Duration>) -> Result<(), Error> {
+        self.wait(timeout, || match self.recv_once(message) {
             Ok(false) => None,
             Ok(true) => Some(Ok(())),
             Err(error) => Some(Err(error)),
@@ -356,13 +349,10 @@ impl Socket {
                 Err(why) => Some(Err(self.reason(why))),
             }
         };
-        if let Some(result) = attempt() {
-            return result;
+        match attempt() {
+            Some(result) => result,
+            None => self.wait(timeout, attempt)?,
         }
-        let shared: &dyn Target = &*self.shared;
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let wait = Wait { targets: &[shared], deadline, fds: &[] };
-        self.context.shard.wait(&wait, attempt)?
     }
 
     /// Calls `waker` once, when the socket may have become readable or writable, or its context ends. The background

@@ -71,7 +71,7 @@ pub fn poll_with_fds(
         }
         rustix::event::poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap_or(0)
     };
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let Some(first) = items.first() else {
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs() as i64,
@@ -88,7 +88,11 @@ pub fn poll_with_fds(
         return Err(Error::Invalid("all sockets of a poll belong to one context"));
     }
     if timeout == Some(Duration::ZERO) {
-        shard.drive(Instant::now());
+        // Until nothing moves, and not until the first is ready: the others may be as well.
+        let _ = shard.look_once_more(|| match look_at_all(items) {
+            Ok(_) if items.iter().any(|item| item.ready != item.interest) => None,
+            looked => Some(looked),
+        });
         return Ok(look_at_all(items)? + look_at_fds(fds));
     }
     let shareds: Vec<_> = items.iter().map(|item| item.socket.shared.clone()).collect();
