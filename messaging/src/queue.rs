@@ -346,8 +346,10 @@ impl<T> Reader<T> {
         (self.taken.is_multiple_of(low) || self.read == self.published_seen) && self.take_sleeping_writer()
     }
 
+    /// `true` when the writer slept for room: the caller must wake it. For a reader that has taken messages and will not
+    /// go on to the low-water mark.
     #[cold]
-    fn take_sleeping_writer(&self) -> bool {
+    pub(crate) fn take_sleeping_writer(&self) -> bool {
         fence(Ordering::SeqCst);
         self.shared.writer_asleep.load(Ordering::Relaxed)
             && self.shared.writer_asleep.swap(false, Ordering::AcqRel)

@@ -505,7 +505,7 @@ impl Core {
         }
         if conduit.ready {
             let mut room = slot.driver.room(link);
-            let mut freed = false;
+            let (mut freed, mut moved) = (false, false);
             while room > 0 {
                 let Some(part) = conduit.next_out(&mut freed) else { break };
                 let more = part.flags.more();
@@ -513,6 +513,7 @@ impl Core {
                 match slot.driver.post_send(link, part) {
                     Ok(()) => {
                         conduit.posting = more;
+                        moved = true;
                         room -= 1;
                         if room == 0 {
                             // Only who hears 0 is told when there is room again.
@@ -530,6 +531,11 @@ impl Core {
                 }
             }
             slot.starved |= room == 0;
+            if room == 0 && moved && conduit.session.as_ref().is_some_and(Session::is_in_process) {
+                // The peer's pipe is full, so nothing goes on by itself until its application reads. What it took makes
+                // room here all the same, or the two marks would not add up.
+                freed |= conduit.out.take_sleeping_writer();
+            }
             if freed && let Some(pipe) = conduit.pipe {
                 conduit.socket.activate(Activation::Writable(pipe));
             }
@@ -713,7 +719,7 @@ impl Core {
     }
 
     /// New marks for all of a socket's pipes.
-    pub(crate) fn set_marks(&mut self, socket: &Arc<SocketShared>) {
+    pub(crate) fn set_marks(&mut self, socket: &Arc<SocketShared>, now: Instant) {
         let (send_hwm, receive_hwm) = marks(socket);
         for key in self.conduits.keys() {
             if let Some(conduit) = self.conduits.find_mut(key)
@@ -722,10 +728,22 @@ impl Core {
                 (conduit.send_hwm, conduit.receive_hwm) = (send_hwm, receive_hwm);
                 conduit.unlimited = false;
                 conduit.granted = 0;
+                if let Some((driver, link)) = conduit.link {
+                    // A lower mark may leave no room to grant.
+                    self.drivers[driver].driver.grant(link, Grant::Limited(0));
+                }
                 self.regrant(key);
             }
         }
         socket.lock().set_marks(send_hwm, receive_hwm);
+        for (_, conduit) in self.conduits.iter() {
+            if let Some(pipe) = conduit.pipe.filter(|_| Arc::ptr_eq(&conduit.socket, socket)) {
+                // Who waits for room under the old mark may have it under the new one.
+                socket.activate(Activation::Writable(pipe));
+            }
+        }
+        // More room may be what the driver waited for.
+        self.turn(now);
     }
 
     /// Work for one conduit: something to send, or room to receive.

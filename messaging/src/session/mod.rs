@@ -242,6 +242,11 @@ impl Session {
         self.passes_data
     }
 
+    /// Whether the peer is a socket of this process.
+    pub(crate) fn is_in_process(&self) -> bool {
+        self.dialect == Dialect::InProcess
+    }
+
     /// Traffic arrived that was not shown to `handle_part`. Once per batch is enough.
     #[inline]
     pub(crate) fn heard(&mut self, now: Instant) {

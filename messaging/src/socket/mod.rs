@@ -87,7 +87,7 @@ impl Socket {
         drop(options);
         self.shared.lock().pattern.set_options(&pattern);
         if marks {
-            self.context.shard.with_core(|core| core.set_marks(&self.shared));
+            self.context.shard.with_core(|core| core.set_marks(&self.shared, Instant::now()));
         }
         Ok(())
     }

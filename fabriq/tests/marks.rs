@@ -1,0 +1,178 @@
+//! High-water marks of in-process links, and calls that may not wait. Over other transports the kernel or a device holds
+//! messages beyond the marks, so only `patterns.rs` asks for them there.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fabriq::{Context, Error, Message, Socket, SocketType};
+
+/// Sends after which a socket counts as one that never pushes back.
+const ENDLESS: usize = 6_000;
+
+fn socket(context: &Context, kind: SocketType, send_hwm: u32, receive_hwm: u32) -> Socket {
+    let socket = context.socket(kind).unwrap();
+    let marks = |options: &mut fabriq::Options| {
+        (options.send_hwm, options.receive_hwm, options.linger) =
+            (send_hwm, receive_hwm, Some(Duration::ZERO));
+    };
+    socket.set_options(marks).unwrap();
+    socket
+}
+
+fn message(parts: usize) -> Message {
+    Message::from_parts((0..parts).map(|_| "part")).unwrap()
+}
+
+/// How many messages a socket takes before it would have to wait.
+fn fill(socket: &Socket, parts: usize) -> usize {
+    let mut taken = 0;
+    while taken < ENDLESS {
+        match socket.try_send(message(parts)) {
+            Ok(()) => taken += 1,
+            Err(refused) => {
+                assert_eq!(refused.error, Error::Again);
+                break;
+            }
+        }
+    }
+    taken
+}
+
+/// How many messages a socket gives before it would have to wait.
+fn drain(socket: &Socket) -> usize {
+    let mut given = 0;
+    while socket.try_recv().is_ok() {
+        given += 1;
+    }
+    given
+}
+
+#[test]
+fn in_process_the_two_marks_add_up() {
+    let context = fabriq::context().unwrap();
+    for (at, (send_hwm, receive_hwm)) in [
+        (1, 1),
+        (2, 1),
+        (1, 2),
+        (5, 3),
+        (100, 70),
+        (1000, 1000),
+        (1500, 3000),
+        (3, 1),
+        (30, 10),
+        (1000, 10),
+        (0, 1),
+        (1, 0),
+        (0, 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for parts in [1, 7] {
+            for bind_first in [true, false] {
+                let endpoint = format!("inproc://marks {at} {parts} {bind_first}");
+                let push = socket(&context, SocketType::Push, send_hwm, 1);
+                let pull = socket(&context, SocketType::Pull, 1, receive_hwm);
+                if bind_first {
+                    pull.bind(&endpoint).unwrap();
+                    push.connect(&endpoint).unwrap();
+                } else {
+                    push.connect(&endpoint).unwrap();
+                    pull.bind(&endpoint).unwrap();
+                }
+                let expected = match (send_hwm, receive_hwm) {
+                    (0, _) | (_, 0) => ENDLESS,
+                    (send, receive) => (send + receive) as usize,
+                };
+                let case =
+                    format!("marks {send_hwm} and {receive_hwm}, {parts} parts, bind first: {bind_first}");
+                assert_eq!(fill(&push, parts), expected, "{case}");
+                assert_eq!(drain(&pull), expected, "{case}");
+                // Whoever has read everything has made all the room there was.
+                assert_eq!(fill(&push, parts), expected, "{case}, again");
+                assert_eq!(drain(&pull), expected, "{case}, again");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_queued_before_the_peer_came_counts() {
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push, 3, 1);
+    push.connect("inproc://later").unwrap();
+    assert_eq!(fill(&push, 1), 3, "nobody is there");
+    let pull = socket(&context, SocketType::Pull, 1, 4);
+    pull.bind("inproc://later").unwrap();
+    assert_eq!(fill(&push, 1), 4);
+    assert_eq!(drain(&pull), 7);
+}
+
+#[test]
+fn a_mark_that_is_set_later_bounds_what_comes() {
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push, 10, 1);
+    let pull = socket(&context, SocketType::Pull, 1, 0);
+    pull.bind("inproc://lowered").unwrap();
+    push.connect("inproc://lowered").unwrap();
+    (0..100).for_each(|_| push.try_send(message(1)).unwrap());
+    pull.set_options(|options| options.receive_hwm = 20).unwrap();
+    // What was promised under the old mark may still come, but no more than that.
+    let taken = 100 + fill(&push, 1);
+    assert!(taken < ENDLESS / 2, "{taken}");
+    assert_eq!(drain(&pull), taken);
+    assert_eq!(fill(&push, 1), 30);
+    push.set_options(|options| options.send_hwm = 15).unwrap();
+    assert_eq!(fill(&push, 1), 5);
+    pull.set_options(|options| options.receive_hwm = 25).unwrap();
+    assert_eq!(fill(&push, 1), 5);
+    assert_eq!(drain(&pull), 40);
+}
+
+#[test]
+fn a_call_that_may_not_wait_finds_what_was_sent_whoever_drives() {
+    let context = fabriq::context().unwrap();
+    let tick = |name: &str| {
+        let (a, b) =
+            (socket(&context, SocketType::Pair, 1000, 1000), socket(&context, SocketType::Pair, 1000, 1000));
+        a.bind(name).unwrap();
+        b.connect(name).unwrap();
+        (a, b)
+    };
+    let ((ping, pong), (near, far)) = (tick("inproc://busy"), tick("inproc://asked"));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Two threads that drive all the time.
+        scope.spawn(|| {
+            while pong.recv().is_ok_and(|message| message.body() != "end") {
+                pong.send("pong").unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                ping.send("ping").unwrap();
+                ping.recv().unwrap();
+            }
+            ping.send("end").unwrap();
+        });
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..2000u32 {
+                for number in 0..round % 50 {
+                    near.try_send(&number.to_le_bytes()).expect("there is room");
+                }
+                for number in 0..round % 50 {
+                    let came =
+                        far.try_recv().unwrap_or_else(|error| panic!("round {round}, {number}: {error}"));
+                    assert_eq!(came.body(), &number.to_le_bytes());
+                }
+                assert!(matches!(far.try_recv(), Err(Error::Again)));
+                near.try_send("poll").unwrap();
+                let mut items = [fabriq::PollItem::readable(&far)];
+                assert_eq!(fabriq::poll(&mut items, Some(Duration::ZERO)), Ok(1), "round {round}");
+                assert_eq!(far.recv_timeout(Duration::ZERO).unwrap().body(), "poll");
+            }
+        }));
+        done.store(true, Ordering::Relaxed);
+        asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
