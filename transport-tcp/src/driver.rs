@@ -30,7 +30,9 @@ use transport_core::{
 
 use crate::address::{Address, Place};
 use crate::incoming::Buffers;
-use crate::limits::{ACCEPT_MAX, ACCEPT_REST_MS, EVENTS_MAX, HOT_MAX, HOT_MISSES_MAX, LOOK_EVERY};
+use crate::limits::{
+    ACCEPT_MAX, ACCEPT_REST_MS, EVENTS_MAX, HOT_MAX, HOT_MISSES_MAX, LOOK_EVERY, LOW_MARK_MAX,
+};
 use crate::link::{self, Io, Link, State, Turn};
 use crate::names::{Answer, Names, Question, Resolved};
 use crate::outgoing::SendBuffers;
@@ -47,6 +49,8 @@ struct Opened {
     hello: Hello,
     limits: LinkLimits,
     tuning: Tuning,
+    /// See [`LOW_MARK_MAX`].
+    low_mark: bool,
     stage: Stage,
     deadline: Option<Instant>,
 }
@@ -132,7 +136,7 @@ impl TcpDriver {
         };
         let epoll = &self.io.epoll;
         let bound = address.and_then(|address| {
-            let (fd, real) = socket::listen(&address, &opened.tuning)?;
+            let (fd, real) = socket::listen(&address, &opened.tuning, opened.low_mark)?;
             epoll::add(epoll, &fd, open_token(open), EventFlags::IN)?;
             Ok((fd, real))
         });
@@ -165,7 +169,8 @@ impl TcpDriver {
                 last = Errno::AFNOSUPPORT;
                 continue;
             }
-            let dialled = socket::dial(&address, source, &opened.tuning).and_then(|(fd, through)| {
+            let dialled = socket::dial(&address, source, &opened.tuning, opened.low_mark);
+            let dialled = dialled.and_then(|(fd, through)| {
                 if through {
                     socket::dialled(&fd)?;
                 } else {
@@ -229,7 +234,7 @@ impl TcpDriver {
     /// Makes a link of a connection, and says hello.
     fn greet(&mut self, open: OpenId, fd: OwnedFd, peer: SocketAddr, dialled: bool) -> Result<(), Errno> {
         let opened = self.opens.find(open).ok_or(Errno::CANCELED)?;
-        let link = Link::new(fd, open, peer, dialled, opened.limits.part_max);
+        let link = Link::new(fd, open, peer, dialled, opened.limits.part_max, opened.low_mark);
         link.greet(&opened.hello)?;
         let timed = !opened.limits.handshake_timeout.is_zero();
         let id = self.links.insert(link);
@@ -599,7 +604,8 @@ impl TcpDriver {
 
 impl Driver for TcpDriver {
     fn open(&mut self, request: Open) -> Result<OpenId, OpenError> {
-        let Open { endpoint, role, hello, limits, tuning, .. } = request;
+        let Open { endpoint, role, hello, identity, limits, tuning, .. } = request;
+        let low_mark = (1..=LOW_MARK_MAX).contains(&identity.send_hwm);
         let address = Address::parse(&endpoint)?;
         let (target, source) = match role {
             Role::Bind => (address.listen(&endpoint)?, None),
@@ -607,7 +613,8 @@ impl Driver for TcpDriver {
         };
         let stage = Stage::Resolving(role);
         let failed = endpoint.clone();
-        let open = self.opens.insert(Opened { endpoint, hello, limits, tuning, stage, deadline: None });
+        let open =
+            self.opens.insert(Opened { endpoint, hello, limits, tuning, low_mark, stage, deadline: None });
         let ipv6 = tuning.ipv6;
         let number = |place: &Place| socket::numeric(place, ipv6);
         match (role, number(&target), source.as_ref().map(number)) {

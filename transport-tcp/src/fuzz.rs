@@ -8,7 +8,7 @@ use transport_core::{Completion, DownReason, Endpoint, FramePool, LinkId, Part, 
 
 use crate::address::Address;
 use crate::incoming::{Buffers, Incoming, Stop};
-use crate::limits::COMMAND_MAX;
+use crate::limits::{COMMAND_MAX, QUEUE_BYTES_MAX};
 use crate::outgoing::{Outgoing, SendBuffers};
 use crate::zmtp;
 
@@ -145,7 +145,8 @@ pub(crate) fn decode(stream: &[u8], cuts: &[u8]) -> (Vec<Part>, Option<DownReaso
 }
 
 fn encode(parts: Vec<Part>) -> Vec<u8> {
-    let (mut outgoing, mut buffers, mut wire) = (Outgoing::default(), SendBuffers::default(), Vec::new());
+    let (mut outgoing, mut buffers, mut wire) =
+        (Outgoing::new(QUEUE_BYTES_MAX), SendBuffers::default(), Vec::new());
     for part in parts {
         outgoing.push(&mut buffers, part);
         let mut slices = [std::io::IoSlice::new(&[]); crate::limits::GATHER_MAX];

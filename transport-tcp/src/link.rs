@@ -13,7 +13,7 @@ use transport_core::{Completion, DownReason, Flags, Hello, LinkId, OpenId, Part,
 
 use crate::drain::Drain;
 use crate::incoming::{Buffers, Incoming, Stop};
-use crate::limits::GATHER_MAX;
+use crate::limits::{GATHER_MAX, QUEUE_BYTES_LOW, QUEUE_BYTES_MAX};
 use crate::outgoing::{Outgoing, SendBuffers};
 use crate::unacknowledged::unacknowledged;
 use crate::zmtp;
@@ -92,6 +92,7 @@ impl Link {
         peer: SocketAddr,
         dialled: bool,
         part_max: Option<u64>,
+        low_mark: bool,
     ) -> Self {
         Self {
             fd,
@@ -105,7 +106,7 @@ impl Link {
             dirty: false,
             served: 0,
             incoming: Incoming::new(part_max),
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(if low_mark { QUEUE_BYTES_LOW } else { QUEUE_BYTES_MAX }),
             reported: 0,
             paused: false,
             readable: false,

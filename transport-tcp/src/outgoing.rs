@@ -58,6 +58,8 @@ struct Large {
 /// The sending half of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    /// Bytes waiting from which `room` is 0.
+    bytes_max: usize,
     bytes: Vec<u8>,
     large: VecDeque<Large>,
     /// How much of `bytes` the system has.
@@ -83,12 +85,17 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// The beginning of a stream of which about `bytes_max` may wait.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
     /// How many more parts are taken at once. This is a promise, whatever the parts weigh, until it is asked again. Who
     /// hears 0 hears it until half of what waits has gone, and is told then: so nobody comes back for one part.
     #[inline]
     pub(crate) fn room(&self) -> usize {
         let waiting = (self.posted - self.sent) as usize;
-        let full = self.queued >= QUEUE_BYTES_MAX || waiting >= QUEUE_PARTS_MAX;
+        let full = self.queued >= self.bytes_max || waiting >= QUEUE_PARTS_MAX;
         if full || (self.wanted.get() && !self.owes_writable()) {
             self.wanted.set(true);
             self.promised.set(0);
@@ -102,7 +109,7 @@ impl Outgoing {
     /// Whether a caller that found no room should be told that there is some.
     pub(crate) fn owes_writable(&self) -> bool {
         self.wanted.get()
-            && self.queued < QUEUE_BYTES_MAX / 2
+            && self.queued < self.bytes_max / 2
             && self.posted - self.sent < QUEUE_PARTS_MAX as u64 / 2
             && self.commands < COMMANDS_MAX
     }

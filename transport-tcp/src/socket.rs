@@ -6,17 +6,24 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use socket2::SockRef;
 use transport_core::Tuning;
 
 use crate::address::{Host, Place};
+use crate::limits::UNSENT_LOW;
 
-fn open(address: &SocketAddr, tuning: &Tuning) -> Result<OwnedFd, Errno> {
+/// A new socket. `low_mark`: its owner wants to hear of a slow peer soon.
+fn open(address: &SocketAddr, tuning: &Tuning, low_mark: bool) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd =
         net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     // A driver flushes when it has something worth sending; Nagle's wait would come on top. Accepted sockets inherit
-    // this, and the buffer sizes, which must be set before a window is agreed on.
+    // this and what follows; the buffer sizes must be set before a window is agreed on.
     sockopt::set_tcp_nodelay(&fd, true)?;
+    if low_mark {
+        // A system without this option only buffers more.
+        let _ = SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_LOW);
+    }
     if let Some(bytes) = tuning.send_buffer {
         sockopt::set_socket_send_buffer_size(&fd, bytes as usize)?;
     }
@@ -27,8 +34,12 @@ fn open(address: &SocketAddr, tuning: &Tuning) -> Result<OwnedFd, Errno> {
 }
 
 /// A listening socket, and the address it really has.
-pub(crate) fn listen(address: &SocketAddr, tuning: &Tuning) -> Result<(OwnedFd, SocketAddr), Errno> {
-    let fd = open(address, tuning)?;
+pub(crate) fn listen(
+    address: &SocketAddr,
+    tuning: &Tuning,
+    low_mark: bool,
+) -> Result<(OwnedFd, SocketAddr), Errno> {
+    let fd = open(address, tuning, low_mark)?;
     // Connections of an earlier listener that linger in TIME_WAIT must not keep its port.
     sockopt::set_socket_reuseaddr(&fd, true)?;
     if address.is_ipv6() {
@@ -46,8 +57,9 @@ pub(crate) fn dial(
     address: &SocketAddr,
     source: Option<&SocketAddr>,
     tuning: &Tuning,
+    low_mark: bool,
 ) -> Result<(OwnedFd, bool), Errno> {
-    let fd = open(address, tuning)?;
+    let fd = open(address, tuning, low_mark)?;
     if let Some(source) = source {
         sockopt::set_socket_reuseaddr(&fd, true)?;
         net::bind(&fd, source)?;

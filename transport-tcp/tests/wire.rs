@@ -538,6 +538,48 @@ fn a_drain_is_not_over_before_all_is_acknowledged() {
 }
 
 #[test]
+fn a_low_mark_hears_of_a_peer_that_does_not_read_soon() {
+    const PART: usize = 64 << 10;
+    // Whoever listens or dials: parts taken for a peer that reads nothing.
+    let taken = |role: Role, send_hwm: u32| {
+        let mut host = Host::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut request = match role {
+            Role::Bind => open("tcp://127.0.0.1:*", role),
+            Role::Connect => open(&loopback(&listener), role),
+        };
+        request.identity.send_hwm = send_hwm;
+        host.driver.open(request).unwrap();
+        let mut peer = if role == Role::Bind {
+            match host.until("Bound", |c| matches!(c, Completion::Bound { .. })) {
+                Completion::Bound { endpoint, .. } => TcpStream::connect(endpoint.address()).unwrap(),
+                _ => unreachable!(),
+            }
+        } else {
+            listener.accept().unwrap().0
+        };
+        peer.write_all(&greeting()).unwrap();
+        let link = host.up();
+        let mut taken = 0;
+        loop {
+            // One at a time, as a pipe with a mark of one message has them.
+            host.idle();
+            if host.driver.room(link) == 0 {
+                return taken;
+            }
+            host.driver.post_send(link, Part::last(Frame::from(vec![0; PART]))).unwrap();
+            host.driver.flush();
+            taken += 1;
+        }
+    };
+    for role in [Role::Bind, Role::Connect] {
+        let (low, high, unlimited) = (taken(role, 1), taken(role, 1000), taken(role, 0));
+        // The peer's system has room for some whatever we do.
+        assert!(low * 4 < high && low * 4 < unlimited, "{low}, {high} and {unlimited} parts");
+    }
+}
+
+#[test]
 fn names_resolve_beside_the_driver() {
     let mut host = Host::new();
     host.driver.open(open("tcp://localhost:*", Role::Bind)).unwrap();

@@ -12,7 +12,9 @@ use crate::limits::LINGER;
 pub struct Options {
     /// How long a close goes on sending what is queued; `None` is for ever. Default 30 s (libzmq: for ever).
     pub linger: Option<Duration>,
-    /// Messages queued per peer before `send` waits or drops; 0 is unlimited. Default 1000.
+    /// Messages queued per peer before `send` waits or drops; 0 is unlimited. Default 1000. In-process the peer's
+    /// `receive_hwm` comes on top. Over tcp the system's buffers do, megabytes where a peer does not read; a mark of at
+    /// most 16 keeps them short, for endpoints opened after it was set.
     pub send_hwm: u32,
     /// Messages received ahead per peer; 0 is unlimited. Default 1000.
     pub receive_hwm: u32,
