@@ -638,13 +638,16 @@ impl Core {
             conduit.timer = None;
         }
         let Some(session) = &mut conduit.session else { return };
-        if session.poll_timeout().is_some_and(|due| due <= now)
-            && let Err(reason) = session.handle_timeout(now)
-            && let Some((driver, link)) = conduit.link
-        {
-            conduit.reason = Some(reason);
-            self.drivers[driver].driver.close_link(link, Close::Abort);
-            return;
+        if session.poll_timeout().is_some_and(|due| due <= now) {
+            // Each reprieve is a timer of its own, and each timer runs in a turn that has polled the drivers before.
+            session.reprieve(now);
+            if let Err(reason) = session.handle_timeout(now)
+                && let Some((driver, link)) = conduit.link
+            {
+                conduit.reason = Some(reason);
+                self.drivers[driver].driver.close_link(link, Close::Abort);
+                return;
+            }
         }
         self.pump(key, now);
         self.schedule(key);

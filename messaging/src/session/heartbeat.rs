@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use transport_core::{Part, Violation};
 
 use super::command::Command;
-use super::limits::{LONG_PING_CONTEXT_IS_VIOLATION, PING_CONTEXT_MAX, PONGS_MAX};
+use super::limits::{LONG_PING_CONTEXT_IS_VIOLATION, PING_CONTEXT_MAX, PONGS_MAX, REPRIEVE, REPRIEVES};
 
 /// Heartbeats as a socket is configured. The default sends none, and answers those of peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,13 +32,15 @@ impl Heartbeat {
 #[derive(Debug, Clone, Copy)]
 struct Deadline {
     set: Instant,
+    wait: Duration,
     due: Instant,
+    reprieves: u32,
 }
 
 impl Deadline {
     /// `None` for a time that never comes.
     fn after(now: Instant, wait: Duration) -> Option<Self> {
-        now.checked_add(wait).map(|due| Self { set: now, due })
+        now.checked_add(wait).map(|due| Self { set: now, wait, due, reprieves: 0 })
     }
 }
 
@@ -165,6 +167,20 @@ impl Pulse {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let due = |deadline: Option<Deadline>| deadline.map(|deadline| deadline.due);
         [self.next_ping, due(self.answer_by), due(self.live_until)].into_iter().flatten().min()
+    }
+
+    /// Puts off deadlines that have passed, [`REPRIEVES`] times each.
+    pub(super) fn reprieve(&mut self, now: Instant) {
+        for deadline in [&mut self.answer_by, &mut self.live_until].into_iter().flatten() {
+            if deadline.due > now || deadline.reprieves == REPRIEVES {
+                continue;
+            }
+            let late = now.saturating_duration_since(deadline.due);
+            // What we were late for, the peer may be as well, but not beyond its time.
+            let more = if deadline.reprieves == 0 { late.min(deadline.wait).max(REPRIEVE) } else { REPRIEVE };
+            deadline.due = now + more;
+            deadline.reprieves += 1;
+        }
     }
 
     /// `false` when the peer is dead.

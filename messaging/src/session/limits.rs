@@ -9,6 +9,14 @@ pub(crate) const PING_CONTEXT_MAX: usize = 16;
 /// [`PING_CONTEXT_MAX`] bytes in its PONG, which is what `false` does here too.
 pub(crate) const LONG_PING_CONTEXT_IS_VIOLATION: bool = false;
 
+/// How often the engine looks again before it takes a silent peer for dead, and how much later each time. The peer's
+/// answer may wait for a turn of this very engine, which did not run when the time ran out: it was stopped, or the system
+/// gave its core to others. A peer in the same process needs three turns.
+pub(crate) const REPRIEVES: u32 = 4;
+
+/// See [`REPRIEVES`].
+pub(crate) const REPRIEVE: Duration = Duration::from_millis(1);
+
 /// PONGs with different contexts that wait to be sent; one more ends the link with `CommandFlood`. PINGs that repeat
 /// the newest context share its PONG, so a peer that heartbeats into a stalled link (libzmq sends no context) is safe.
 pub(crate) const PONGS_MAX: usize = 32;

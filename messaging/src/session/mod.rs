@@ -15,7 +15,8 @@
 //! * Send everything `poll_command` gives before anything that `encode` gives: READY must be first, and ciphers count.
 //! * Send what `encode` and `poll_command` give in the order in which they gave it.
 //! * After an error, send what `poll_command` still gives (at most one ERROR), then close the link.
-//! * Read what has arrived before `handle_timeout`, or a process that was stopped takes its peers for dead.
+//! * Read what has arrived, and ask for a `reprieve`, before `handle_timeout`, or a process that was stopped takes its
+//!   peers for dead.
 
 mod command;
 mod fuzz;
@@ -364,6 +365,12 @@ impl Session {
             State::Ready => self.pulse.poll_timeout(),
             State::Failed(_) => None,
         }
+    }
+
+    /// Gives a peer whose time has run out a little more, a few times: who asks may be late himself, and has not seen
+    /// what arrived since. Handshakes, which are given more time, get none.
+    pub(crate) fn reprieve(&mut self, now: Instant) {
+        self.pulse.reprieve(now);
     }
 
     /// Does what is due: the next PING is for `poll_command`.

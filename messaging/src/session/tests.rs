@@ -465,6 +465,43 @@ fn a_silent_peer_is_dead_after_the_timeout() {
 }
 
 #[test]
+fn who_is_late_gives_as_much_time_and_looks_again() {
+    let t0 = Instant::now();
+    let late = |by: u32| {
+        let mut session = beating(100 * MS, Duration::ZERO, t0);
+        session.handle_timeout(t0 + 100 * MS).unwrap();
+        let now = t0 + 200 * MS + MS * by;
+        session.reprieve(now);
+        session.handle_timeout(now).unwrap();
+        (session, now)
+    };
+    for (by, more) in [(0, 1), (1, 1), (30, 30), (99, 99), (100, 100), (5000, 100)] {
+        let (mut session, mut now) = late(by);
+        now += MS * more;
+        session.handle_timeout(now - MS / 2).unwrap();
+        for _ in 1..limits::REPRIEVES {
+            session.reprieve(now);
+            session.handle_timeout(now).unwrap();
+            // However late it is now, it is one look.
+            now += 10 * MS;
+        }
+        session.reprieve(now);
+        assert_eq!(session.handle_timeout(now), Err(DownReason::TimedOut), "{by}");
+        // A sign of life in between ends it.
+        let (mut session, now) = late(by);
+        session.heard(now + MS);
+        session.reprieve(now + 99 * MS);
+        session.handle_timeout(now + 99 * MS).unwrap();
+    }
+    // Time that has not run out is left as it is.
+    let mut session = beating(100 * MS, 250 * MS, t0);
+    session.handle_timeout(t0 + 100 * MS).unwrap();
+    session.reprieve(t0 + 349 * MS);
+    session.handle_timeout(t0 + 349 * MS).unwrap();
+    assert_eq!(session.handle_timeout(t0 + 350 * MS), Err(DownReason::TimedOut));
+}
+
+#[test]
 fn any_traffic_is_a_sign_of_life() {
     let t0 = Instant::now();
     let signs: [fn(&mut Session, Instant); 3] = [
