@@ -2,6 +2,8 @@
 //!
 //! Use the `fabriq` crate, which adds the transports and re-exports this.
 
+#[doc(hidden)]
+pub mod bench;
 mod engine;
 mod error;
 mod fork;

@@ -66,4 +66,6 @@ impl Transport for TcpTransport {
 }
 
 #[doc(hidden)]
+pub mod bench;
+#[doc(hidden)]
 pub mod fuzz;

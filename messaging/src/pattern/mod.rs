@@ -1,6 +1,7 @@
 //! The messaging patterns: which pipe a message goes to, which pipe the next one comes from, and what its envelope
 //! means. Pure: no scheme, no clock, no thread, no lock, no unsafe. The socket lock is held around every call.
 
+pub(crate) mod bench;
 mod dealer;
 mod matcher;
 mod pair;
