@@ -1,16 +1,16 @@
 //! The pipe and the matcher alone, for the benches. Not part of the interface; no product calls it.
 
-use transport_core::Part;
+use transport_core::{Frame, Part};
 
 pub use crate::pattern::bench::Topics;
 
-use crate::queue::{Read, Reader, Writer, queue};
+use crate::queue::{Reader, Writer, queue};
 
 /// Both ends of a pipe, in one hand: nobody ever sleeps, so nobody is woken.
 #[derive(Debug)]
 pub struct Pipe {
-    writer: Writer<Part>,
-    reader: Reader<Part>,
+    writer: Writer<Frame>,
+    reader: Reader<Frame>,
     hwm: u64,
 }
 
@@ -27,7 +27,7 @@ impl Pipe {
     pub fn write(&mut self, part: Part) -> bool {
         let room = self.writer.room(self.hwm) > 0;
         if room {
-            self.writer.write(part);
+            self.writer.write(part.into_frame());
             self.writer.end_message();
         }
         room
@@ -42,7 +42,7 @@ impl Pipe {
     /// Takes the next message. `None`: there is none, and the reader sleeps.
     #[inline]
     pub fn read(&mut self) -> Option<Part> {
-        let Read::Value(part) = self.reader.read() else { return None };
+        let part = Part::from_frame(self.reader.read()?);
         self.reader.took_message(self.hwm);
         Some(part)
     }
