@@ -69,5 +69,9 @@ pub(crate) const PARTS_MAX: usize = 1 << 20;
 /// sends more loses its link.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 4 << 20;
 
+/// Bytes of topics that one peer may subscribe to at a PUB (256 MiB): with the limit above, 64 bytes for each. A peer that
+/// sends more loses its link.
+pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 256 << 20;
+
 /// Conduits for which the engine's own lists have memory from the start; they grow to the number of conduits at most.
 pub(crate) const LISTS: usize = 32;

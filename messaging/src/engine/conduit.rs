@@ -40,6 +40,7 @@ pub(super) struct Conduit {
     pub(super) skipping: bool,
     pub(super) unfinished: Vec<Part>,
     pub(super) subscriptions: usize,
+    pub(super) subscription_bytes: usize,
     pub(super) granted: u64,
     pub(super) unlimited: bool,
     pub(super) gap: bool,
@@ -97,6 +98,7 @@ impl Conduit {
             skipping: false,
             unfinished: Vec::new(),
             subscriptions: 0,
+            subscription_bytes: 0,
             granted: 0,
             unlimited: false,
             gap: false,
@@ -186,6 +188,7 @@ impl Conduit {
         self.commands.clear();
         self.unfinished.clear();
         self.subscriptions = 0;
+        self.subscription_bytes = 0;
         self.session = None;
         self.ready = false;
         self.passes = false;

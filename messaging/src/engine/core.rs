@@ -14,7 +14,7 @@ use transport_core::{
 
 use super::conduit::{Closing, Conduit};
 use super::endpoints::EndpointState;
-use crate::limits::{GRANT_TO_FINISH, LISTS, SUBSCRIPTIONS_MAX, TURN_BUDGET};
+use crate::limits::{GRANT_TO_FINISH, LISTS, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX, TURN_BUDGET};
 use crate::pattern::Behaviour;
 use crate::session::{Input, Session};
 use crate::socket::monitor::EventKind;
@@ -392,7 +392,10 @@ impl Core {
             }
             Ok(Input::Subscribe(topic)) => {
                 conduit.subscriptions += 1;
-                if conduit.subscriptions > SUBSCRIPTIONS_MAX {
+                conduit.subscription_bytes += topic.len();
+                if conduit.subscriptions > SUBSCRIPTIONS_MAX
+                    || conduit.subscription_bytes > SUBSCRIPTION_BYTES_MAX
+                {
                     conduit.reason = Some(Violation::CommandFlood.into());
                     self.drivers[at].driver.close_link(link, Close::Abort);
                 } else if let Some(pipe) = conduit.pipe {
@@ -401,6 +404,7 @@ impl Core {
             }
             Ok(Input::Cancel(topic)) => {
                 conduit.subscriptions = conduit.subscriptions.saturating_sub(1);
+                conduit.subscription_bytes = conduit.subscription_bytes.saturating_sub(topic.len());
                 if let Some(pipe) = conduit.pipe {
                     conduit.socket.lock().pattern.peer_cancelled(pipe, &topic);
                 }
