@@ -295,6 +295,33 @@ fn what_a_passing_call_leaves_is_not_left_behind() {
     assert_eq!(wire.hear().unwrap(), (COMMAND, command("PONG", b"behind")));
 }
 
+/// Giving an endpoint up ends its links, though the caller makes no other call and nothing else happens.
+#[test]
+fn a_disconnect_and_an_unbind_need_no_other_call() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    // A time to linger would be a deadline, and wake somebody by itself.
+    pull.set_options(|options| options.linger = None).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dialled = format!("tcp://{}", listener.local_addr().unwrap());
+    pull.connect(&dialled).unwrap();
+    let bound = pull.bind("tcp://127.0.0.1:*").unwrap().to_string();
+    let mut wires = [Wire::accept(&listener), Wire::connect(&bound)];
+    for wire in &mut wires {
+        wire.shake_hands("PUSH");
+        wire.say(&frame(0, b"ready")).unwrap();
+        assert_eq!(pull.recv().unwrap().body(), "ready");
+    }
+    // By now the background is asleep: it was woken by what came last, and nothing comes any more.
+    std::thread::sleep(Duration::from_millis(100));
+    pull.disconnect(&dialled).unwrap();
+    wires[0].closed_after();
+    std::thread::sleep(Duration::from_millis(100));
+    pull.unbind(&bound).unwrap();
+    wires[1].closed_after();
+}
+
 /// How often the background threads of this process (fabriq-N) went to sleep or were put off a core.
 fn background_switches() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());

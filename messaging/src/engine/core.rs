@@ -38,7 +38,7 @@ pub(crate) struct Core {
     guarding: bool,
     /// What the sleepers believe the next deadline to be; see `Shard::after_unlock`.
     pub(crate) announced: Option<Instant>,
-    /// No driver has been polled since all of them let their caller sleep.
+    /// Since all drivers let their caller sleep none was polled, nor told what makes work for a poll: a grant, an end.
     armed: bool,
     pub(super) jitter: u64,
 }
@@ -149,6 +149,7 @@ impl Core {
             Some((driver, link)) => {
                 conduit.reason.get_or_insert(DownReason::ClosedHere);
                 self.drivers[driver].driver.close_link(link, Close::Abort);
+                self.armed = false;
             }
             None => self.remove_conduit(key),
         }
@@ -160,6 +161,7 @@ impl Core {
             // Its endpoint may dial again, as libzmq does.
             if let Some((driver, link)) = conduit.link {
                 self.drivers[driver].driver.close_link(link, Close::Abort);
+                self.armed = false;
             }
         }
     }
@@ -467,6 +469,7 @@ impl Core {
             if !conduit.unlimited {
                 conduit.unlimited = true;
                 driver.grant(link, Grant::Unlimited);
+                self.armed = false;
             }
             return;
         }
@@ -480,9 +483,11 @@ impl Core {
         if room > conduit.granted {
             conduit.granted = room;
             driver.grant(link, Grant::Limited(room));
+            self.armed = false;
         } else if conduit.granted == 0 && !conduit.unfinished.is_empty() {
             conduit.granted = GRANT_TO_FINISH;
             driver.grant(link, Grant::Limited(GRANT_TO_FINISH));
+            self.armed = false;
         }
     }
 
@@ -556,6 +561,7 @@ impl Core {
             conduit.reason.get_or_insert(DownReason::ClosedHere);
             slot.driver.flush();
             slot.driver.close_link(link, Close::Drain { until: closing.until });
+            self.armed = false;
         }
         let _ = now;
     }
@@ -665,7 +671,8 @@ impl Core {
         drivers.chain(timer).min()
     }
 
-    /// Whether a sleeper that was allowed to sleep before may go on: a poll in between has made its leave void.
+    /// Whether a sleeper that was allowed to sleep before may go on: a poll in between has made its leave void, and so has
+    /// what only a poll will act on.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {
         self.armed
