@@ -10,7 +10,7 @@
 //!   GUARD  a burst was queued; looks after it every 50 to 200 us, until nothing came for six looks
 //! ```
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -86,13 +86,19 @@ impl Shard {
                     break;
                 }
             }
-            let armed = if moved { Armed::Busy } else { core.arm() };
+            let mut armed = Armed::Busy;
+            if !moved {
+                // Under the lock, so that the next poll by anyone else sees that somebody sleeps. And before the drivers
+                // are asked, whose helpers wake without the lock: either they see it, or their wake-up is seen here.
+                self.background.store(EPOLL, Ordering::SeqCst);
+                fence(Ordering::SeqCst);
+                armed = core.arm();
+            }
+            if armed == Armed::Busy {
+                self.background.store(AWAKE, Ordering::SeqCst);
+            }
             due = core.deadline().or(due);
             core.announced = due;
-            if armed == Armed::Ready {
-                // Under the lock, so that the next poll by anyone else sees that somebody sleeps.
-                self.background.store(EPOLL, Ordering::SeqCst);
-            }
             self.unlock(core);
             armed
         };
