@@ -1,8 +1,8 @@
 //! The talk between the program and the processes it starts of itself: tasks out, words and reports back; it
 //! measures nothing.
 //!
-//! Lines of the child begin with `@` (a library may print too): `@url`, `@made`, `@ready`, `@report`, `@error`. The
-//! parent answers `go` and `stop`.
+//! Lines of the child begin with `@` (a library may print too): `@url`, `@credits`, `@made`, `@ready`, `@report`, `@error`.
+//! The parent answers `go`, and ends the child when it has its report.
 
 use crate::usage::Usage;
 use crate::{Result, peer, usage};
@@ -51,8 +51,8 @@ pub(crate) struct Task {
     pub(crate) seed: u64,
     /// How many links (or SUB sockets) there are.
     pub(crate) links: usize,
-    /// PUB waits at the high-water mark instead of dropping, where the peer can.
-    pub(crate) lossless: bool,
+    /// Where a publisher hears how far its subscribers are.
+    pub(crate) credit_url: String,
 }
 
 impl Task {
@@ -117,11 +117,11 @@ impl Control {
         unsafe { libc::poll(&raw mut orders, 1, limit.as_millis() as i32) > 0 }
     }
 
-    /// Reports and waits to be stopped. A role calls it while its sockets are open, for what they have queued leaves
+    /// Reports and waits for the end, of this process. A role calls it while its sockets are open, for what they have queued leaves
     /// them only while they live.
     pub(crate) fn conclude(&mut self, report: &Report) -> Result<()> {
         self.say("report", &serde_json::to_string(report)?)?;
-        self.await_order("stop")
+        self.await_order("(nothing more)")
     }
 
     pub(crate) fn ready(&mut self) -> Result<()> {

@@ -68,9 +68,12 @@ impl Peer for Fabriq {
         }
     }
 
-    fn wait_any(sockets: &mut [Self], limit: Duration) -> Result<()> {
+    fn wait_any(sockets: &mut [Self], limit: Duration, ready: &mut [bool]) -> Result<()> {
         let mut items: Vec<_> = sockets.iter().map(|socket| PollItem::readable(&socket.0)).collect();
         fabriq::poll(&mut items, Some(limit))?;
+        for (ready, item) in ready.iter_mut().zip(&items) {
+            *ready = item.ready.readable;
+        }
         Ok(())
     }
 }

@@ -15,7 +15,6 @@ const ZMQ_BACKLOG: c_int = 19;
 const ZMQ_SNDHWM: c_int = 23;
 const ZMQ_RCVHWM: c_int = 24;
 const ZMQ_LAST_ENDPOINT: c_int = 32;
-const ZMQ_XPUB_NODROP: c_int = 69;
 const ZMQ_DONTWAIT: c_int = 1;
 const ZMQ_POLLIN: c_short = 1;
 
@@ -159,7 +158,7 @@ impl Peer for Libzmq {
         if context.is_null() { Err(last_error(api()?)) } else { Ok(Context(context)) }
     }
 
-    fn socket(context: &Context, kind: Kind, task: &Task) -> Result<Self> {
+    fn socket(context: &Context, kind: Kind, _task: &Task) -> Result<Self> {
         let number = match kind {
             Kind::Pub => 1,
             Kind::Sub => 2,
@@ -179,9 +178,6 @@ impl Peer for Libzmq {
         socket.set(ZMQ_RCVHWM, HIGH_WATER_MARK)?;
         socket.set(ZMQ_BACKLOG, BACKLOG)?;
         socket.set(ZMQ_LINGER, 0)?;
-        if kind == Kind::Pub && task.lossless {
-            socket.set(ZMQ_XPUB_NODROP, 1)?;
-        }
         Ok(socket)
     }
 
@@ -243,13 +239,16 @@ impl Peer for Libzmq {
         self.receive(ZMQ_DONTWAIT, read)
     }
 
-    fn wait_any(sockets: &mut [Self], limit: Duration) -> Result<()> {
+    fn wait_any(sockets: &mut [Self], limit: Duration, ready: &mut [bool]) -> Result<()> {
         let mut items: Vec<PollItem> = sockets
             .iter()
             .map(|socket| PollItem { socket: socket.socket, fd: 0, events: ZMQ_POLLIN, revents: 0 })
             .collect();
         // SAFETY: `items` holds so many items, each with an open socket.
         unsafe { (api()?.zmq_poll)(items.as_mut_ptr(), items.len() as c_int, limit.as_millis() as c_long) };
+        for (ready, item) in ready.iter_mut().zip(&items) {
+            *ready = item.revents & ZMQ_POLLIN != 0;
+        }
         Ok(())
     }
 }

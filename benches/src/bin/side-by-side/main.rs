@@ -7,23 +7,29 @@
 //! ```
 //!
 //! That prints one table per measure: the median of each figure over the rounds that counted, and the ratio of the
-//! leading figure to libzmq's and to the raw limit's. `--json` prints every round instead. One measure alone:
-//! `latency`, `gaps`, `busy`, `push-pull`, `inproc`, `large`, `pub-sub`, `idle`. `--only libzmq,fabriq` narrows the
-//! peers, `--rounds` and `--round-ms` set how long it takes. Without `--features peers` the two Rust engines are
-//! left out; without libzmq.so.5 libzmq is.
+//! leading figure to libzmq's and to the raw limit's; then one line for each comparison that fabriq is judged by.
+//! `--markdown` prints the same for docs/measurements.md, `--json` every round. One measure alone: `latency`, `gaps`,
+//! `busy`, `push-pull`, `inproc`, `large`, `pub-sub`, `idle`. `--only libzmq,fabriq` narrows the peers, `--rounds` and
+//! `--round-ms` set how long it takes, and `--budget-s` how long at most. Without `--features peers` the two Rust
+//! engines are left out; without libzmq.so.5 libzmq is.
 //!
 //! How a round works: the program starts itself twice for every peer, one process for each end (one process for
 //! inproc), on loopback. It passes orders and figures through their standard input and output; each end exits after
 //! its one round, so that no peer inherits another's threads or memory. In a round every peer is measured once, in
-//! an order that rotates from round to round. If the round's raw limit lies more than 1.5 times off the median of raw
-//! limits, the machine was disturbed: the round is discarded for all peers, said so, and measured again.
+//! an order that rotates from round to round, and the raw limit before and after all others. If these two readings lie
+//! more than 1.5 times apart, or off the median of all readings, the machine was disturbed: the round is discarded for
+//! all peers, said so, and measured again while there is time.
 //!
 //! The same for all: kernel socket buffers left at their defaults with autotuning, `TCP_NODELAY`, high-water marks of
-//! 1000, one I/O thread where a peer has such a thread. Payloads carry a sequence number; PUSH/PULL fails on loss or
-//! disorder, PUB/SUB on disorder (a publisher drops at its high-water mark, which `kept %` reports).
+//! 1000, one I/O thread where a peer has such a thread, no thread pinned (the processes inherit what `taskset` says of
+//! this one). Payloads carry a sequence number, and a round fails on loss or disorder. PUB is paced, since a publisher
+//! drops at its high-water mark and would be measured by how fast it throws away: it stays within a window of the slowest
+//! of its subscribers, who tell it over a PUSH socket of the same peer how far they all are; a message counts once it has
+//! come to every one of them.
 
 mod control;
 mod fabriq_peer;
+mod interleave;
 mod libzmq_peer;
 mod measures;
 #[cfg(feature = "peers")]
@@ -33,13 +39,16 @@ mod omq_peer;
 mod payload;
 mod peer;
 mod raw_peer;
+mod report;
 mod roles;
 mod roles_async;
+mod round;
 mod statistics;
 mod usage;
 
 use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// What every fallible function here returns: this is a program, so an error is only ever printed.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -60,21 +69,24 @@ struct Arguments {
     /// Only these peers, separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Busy processes beside the peers in the measure `busy`.
+    /// Busy threads beside the peers in the measure `busy`.
     #[arg(long, default_value_t = 4)]
     busy: usize,
     /// Idle links in the large half of the measure `idle`.
     #[arg(long, default_value_t = 10_000)]
     links: usize,
-    /// PUB waits at its high-water mark instead of dropping, where a peer has such an option (`ZMQ_XPUB_NODROP`).
-    #[arg(long)]
-    lossless: bool,
     /// Seed of the random gaps.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How long all of it may take, in seconds: as it runs out, rounds are left out, down to two of each measure.
+    #[arg(long, default_value_t = 450)]
+    budget_s: u64,
     /// Print every round and every figure as JSON instead of tables.
     #[arg(long)]
     json: bool,
+    /// Print the tables as Markdown, the summary first.
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
     /// One end of one round (internal: the program starts itself with it).
     #[arg(long, hide = true)]
     task: Option<String>,
@@ -87,11 +99,11 @@ enum Choice {
     Latency,
     /// REQ/REP, 64 B, at random gaps of 0 to 5 ms.
     Gaps,
-    /// REQ/REP, 64 B, with other busy processes.
+    /// REQ/REP, 64 B, with busy threads of other processes.
     Busy,
-    /// PUSH/PULL, 64 B and 1 KiB, tcp.
+    /// PUSH/PULL, 64 B, tcp.
     PushPull,
-    /// PUSH/PULL, 64 B and 1 KiB, inproc.
+    /// PUSH/PULL, 64 B, inproc.
     Inproc,
     /// PUSH/PULL, 1 MiB, tcp.
     Large,
@@ -106,11 +118,56 @@ fn main() -> ExitCode {
     if let Some(task) = &arguments.task {
         control::run_task(task);
     }
-    match measures::run(&arguments) {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("side-by-side: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("side-by-side: built without --release: the figures mean nothing");
+    }
+    usage::raise_file_limit();
+    let (mut entries, missing) = peer::entries();
+    for name in &arguments.only {
+        if !entries.iter().any(|entry| entry.name == name) {
+            return Err(format!("no peer {name} here; missing: {missing:?}").into());
+        }
+    }
+    if !arguments.only.is_empty() {
+        entries.retain(|entry| arguments.only.iter().any(|name| name == entry.name));
+    }
+    let setting = report::Setting::new(missing);
+    let plain = !arguments.json && !arguments.markdown;
+    if plain {
+        print!("{}", setting.text(arguments));
+    }
+    let measures = measures::measures(arguments);
+    // Each measure has its share of the budget, and what those before it left over.
+    let seconds = |measure: &measures::Measure| measure.seconds(arguments) * measure.rounds as f64;
+    let total: f64 = measures.iter().map(seconds).sum();
+    let began = Instant::now();
+    let mut through = 0.0;
+    let mut all = Vec::new();
+    for measure in measures {
+        through += seconds(&measure);
+        let until = began + Duration::from_secs(arguments.budget_s).mul_f64(through / total);
+        let results = interleave::run(&measure, arguments, &entries, until);
+        if plain {
+            print!("{}", report::plain_measure(&measure, &results));
+        }
+        all.push((measure, results));
+    }
+    if plain {
+        print!("{}", report::plain_summary(&all));
+    } else if arguments.markdown {
+        print!("{}", report::markdown(arguments, &setting, &all));
+    } else {
+        println!("{}", report::json(arguments, &setting, &all)?);
+    }
+    Ok(())
 }

@@ -6,18 +6,19 @@
 
 use crate::Result;
 use crate::control::{Control, Report, Role, Task};
-use crate::payload::{self, Feed, HELLO, Tally, Window};
+use crate::payload::{self, FAN_WINDOW, Feeds, HELLO, Tally, Window};
 use crate::peer::HIGH_WATER_MARK;
 use crate::roles_async::{self, Turns};
 use crate::usage::Usage;
 use bytes::Bytes;
-use monocoque::rt::{LocalRuntime, TcpListener, sleep, spawn};
+use monocoque::rt::{LocalRuntime, TcpListener, sleep, spawn_detached};
 use monocoque::zmq::{
     PubSocket, PullFanIn, PullSocket, PushSocket, RepSocket, ReqSocket, SocketOptions, SubSocket,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
     LocalRuntime::new()?.block_on(async {
@@ -175,9 +176,12 @@ async fn crowd_pusher(task: &Task, control: &mut Control) -> Result<()> {
 async fn publisher(task: &Task, control: &mut Control) -> Result<()> {
     let mut socket = PubSocket::bind_with_options("127.0.0.1:0", options()).await?;
     control.say("url", &format!("tcp://{}", socket.local_addr()?))?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    control.say("credits", &format!("tcp://{}", listener.local_addr()?))?;
     for _ in 0..task.links {
         socket.accept_subscriber().await?;
     }
+    let mut credits = PullSocket::from_tcp(listener.accept().await?.0).await?;
     control.say("ready", "")?;
     let mut body = vec![0; task.bytes];
     payload::write_number(&mut body, HELLO);
@@ -187,78 +191,98 @@ async fn publisher(task: &Task, control: &mut Control) -> Result<()> {
     }
     control.await_order("go")?;
     let start = Usage::now();
-    let mut count = 0;
+    let (mut count, mut allowed) = (0, FAN_WINDOW);
+    let mut credit = Vec::new();
     let began = Instant::now();
     while began.elapsed() < task.send() {
         for _ in 0..payload::stride(task.bytes) {
+            while count == allowed {
+                if !credits.recv_into(&mut credit).await? {
+                    return Err("the subscribers closed the link".into());
+                }
+                allowed = payload::number(&credit[0]) + FAN_WINDOW;
+            }
             payload::write_number(&mut body, count);
             socket.send_frames(&[Bytes::copy_from_slice(&body)]).await?;
             count += 1;
         }
     }
-    let usage = Usage::now().since(start);
-    let end = Bytes::from(payload::end(task.bytes, count));
-    while !control.has_order(Duration::ZERO) {
-        socket.send(vec![end.clone()]).await?;
-        sleep(Duration::from_millis(2)).await;
-    }
-    control.await_order("stop")?;
-    control.conclude(&Report { count, usage, ..Report::default() })
+    socket.send(vec![Bytes::from(payload::end(task.bytes, count))]).await?;
+    control.conclude(&Report { count, usage: Usage::now().since(start), ..Report::default() })
 }
 
+/// What the tasks of the SUB sockets tell the one that counts.
 #[derive(Debug)]
 struct Deliveries {
-    count: u64,
-    greeted: usize,
+    feeds: Feeds,
     window: Window,
+    /// Why a socket gave up.
+    failed: Option<String>,
 }
 
 async fn subscribers(task: &Task, control: &mut Control) -> Result<()> {
     let window = Window::new(task.warm(), task.run());
-    let deliveries = Rc::new(RefCell::new(Deliveries { count: 0, greeted: 0, window }));
-    let mut readers = Vec::new();
-    for _ in 0..task.links {
+    let deliveries = Deliveries { feeds: Feeds::new(task.links), window, failed: None };
+    let deliveries = Rc::new(RefCell::new(deliveries));
+    let news = Rc::new(Notify::new());
+    for index in 0..task.links {
         let mut socket = SubSocket::connect_with_options(address(task), options()).await?;
         socket.subscribe(b"").await?;
-        readers.push(spawn(read_feed(socket, Rc::clone(&deliveries))));
+        let (deliveries, news) = (Rc::clone(&deliveries), Rc::clone(&news));
+        spawn_detached(async move {
+            let outcome = read_feed(socket, index, &deliveries, &news).await;
+            deliveries.borrow_mut().failed = outcome.err().map(|error| error.to_string());
+            news.notify_one();
+        });
     }
-    let start = Usage::now();
-    while deliveries.borrow().greeted < task.links {
+    let credit_address = task.credit_url.trim_start_matches("tcp://");
+    let mut credits = PushSocket::connect(credit_address).await?;
+    while !deliveries.borrow().feeds.greeted() {
         sleep(Duration::from_millis(1)).await;
     }
     control.ready()?;
-    for reader in readers {
-        reader.await??;
+    let start = Usage::now();
+    let mut credit = vec![0; task.bytes];
+    while !deliveries.borrow().feeds.ended() {
+        news.notified().await;
+        if let Some(failed) = deliveries.borrow().failed.clone() {
+            return Err(failed.into());
+        }
+        let due = deliveries.borrow_mut().feeds.credit();
+        if let Some(all) = due {
+            payload::write_number(&mut credit, all);
+            credits.send_one(Bytes::copy_from_slice(&credit)).await?;
+        }
     }
-    let deliveries = deliveries.borrow();
     let usage = Usage::now().since(start);
-    let rate_per_s = deliveries.window.rate_per_s()?;
-    control.conclude(&Report { count: deliveries.count, rate_per_s, usage, ..Report::default() })
+    let deliveries = deliveries.borrow();
+    let (count, rate_per_s) = (deliveries.feeds.all(), deliveries.window.rate_per_s()?);
+    control.conclude(&Report { count, rate_per_s, usage, ..Report::default() })
 }
 
-/// One SUB socket to its end mark.
-async fn read_feed(mut socket: SubSocket, deliveries: Rc<RefCell<Deliveries>>) -> Result<()> {
-    let mut feed = Feed::default();
+/// Reads one SUB socket for ever.
+async fn read_feed(
+    mut socket: SubSocket,
+    index: usize,
+    deliveries: &RefCell<Deliveries>,
+    news: &Notify,
+) -> Result<()> {
     let mut message = Vec::new();
     loop {
         if !socket.recv_into(&mut message).await? {
             return Err("the publisher closed the link".into());
         }
         let mut deliveries = deliveries.borrow_mut();
-        let greeted = feed.greeted;
         loop {
-            deliveries.count += u64::from(feed.take(&message[0])?);
-            if feed.ended {
-                return Ok(());
-            }
+            deliveries.feeds.take(index, &message[0])?;
             if !socket.try_recv_into(&mut message)? {
                 break;
             }
         }
-        deliveries.greeted += usize::from(feed.greeted && !greeted);
-        if deliveries.count > 0 {
-            let count = deliveries.count;
-            deliveries.window.look(count);
+        let all = deliveries.feeds.all();
+        if all > 0 {
+            deliveries.window.look(all);
         }
+        news.notify_one();
     }
 }

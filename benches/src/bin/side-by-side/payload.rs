@@ -146,28 +146,109 @@ impl Tally {
     }
 }
 
-/// The receiving end of PUB/SUB for one socket: messages may be missing, but never come twice or out of order.
-#[derive(Debug, Default)]
-pub(crate) struct Feed {
-    next: u64,
-    pub(crate) greeted: bool,
-    pub(crate) ended: bool,
+/// How far a publisher may be ahead of the slowest subscriber, in messages. A publisher drops at the high-water mark, and
+/// some peers learn what was taken from a queue only when half of the mark was, so this is less than half of it:
+/// nothing is ever dropped, and what is measured is what arrived.
+pub(crate) const FAN_WINDOW: u64 = 400;
+/// Messages after which the subscribers say how far all of them are.
+const CREDIT_EVERY: u64 = 100;
+
+/// The receiving end of PUB/SUB: every socket must get every message once and in order.
+#[derive(Debug)]
+pub(crate) struct Feeds {
+    feeds: Vec<Feed>,
+    told: u64,
 }
 
-impl Feed {
-    /// Takes one message; true when it counts as a delivery.
-    pub(crate) fn take(&mut self, body: &[u8]) -> Result<bool> {
+#[derive(Debug, Default, Clone)]
+struct Feed {
+    next: u64,
+    greeted: bool,
+    ended: bool,
+}
+
+impl Feeds {
+    pub(crate) fn new(sockets: usize) -> Self {
+        Self { feeds: vec![Feed::default(); sockets], told: 0 }
+    }
+
+    /// Takes a message that came to one of the sockets.
+    pub(crate) fn take(&mut self, socket: usize, body: &[u8]) -> Result<()> {
+        let feed = &mut self.feeds[socket];
         match number(body) {
-            HELLO => self.greeted = true,
-            END => self.ended = true,
-            number if number < self.next => {
-                return Err(format!("number {number} came after {}", self.next).into());
+            HELLO => feed.greeted = true,
+            END => {
+                feed.ended = true;
+                let total = body[8..].first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                if total != feed.next {
+                    return Err(
+                        format!("{total} messages published, socket {socket} got {}", feed.next).into()
+                    );
+                }
             }
+            number if number == feed.next => feed.next += 1,
             number => {
-                self.next = number + 1;
-                return Ok(true);
+                return Err(format!("socket {socket}: number {number} came instead of {}", feed.next).into());
             }
         }
-        Ok(false)
+        Ok(())
+    }
+
+    /// How many messages all sockets have.
+    pub(crate) fn all(&self) -> u64 {
+        self.feeds.iter().map(|feed| feed.next).min().unwrap_or(0)
+    }
+
+    /// How many messages all sockets have, whenever it is time to tell the publisher.
+    pub(crate) fn credit(&mut self) -> Option<u64> {
+        let all = self.all();
+        let due = all >= self.told + CREDIT_EVERY;
+        due.then(|| self.told = all);
+        due.then_some(all)
+    }
+
+    pub(crate) fn greeted(&self) -> bool {
+        self.feeds.iter().all(|feed| feed.greeted)
+    }
+
+    pub(crate) fn ended(&self) -> bool {
+        self.feeds.iter().all(|feed| feed.ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(number: u64) -> [u8; 64] {
+        let mut body = [0; 64];
+        write_number(&mut body, number);
+        body
+    }
+
+    #[test]
+    fn a_feed_that_misses_a_message_is_found_out() {
+        let mut feeds = Feeds::new(2);
+        feeds.take(0, &body(0)).unwrap();
+        feeds.take(0, &body(1)).unwrap();
+        assert_eq!(feeds.all(), 0, "the slowest counts");
+        assert!(feeds.take(1, &body(1)).is_err(), "0 was lost");
+        assert!(feeds.take(0, &body(1)).is_err(), "1 came twice");
+        assert!(feeds.take(1, &end(64, 2)).is_err(), "the last ones were lost");
+        assert!(feeds.take(0, &end(64, 2)).is_ok());
+    }
+
+    #[test]
+    fn credit_is_told_once_and_for_what_all_have() {
+        let mut feeds = Feeds::new(2);
+        for number in 0..CREDIT_EVERY {
+            assert_eq!(feeds.credit(), None);
+            feeds.take(0, &body(number)).unwrap();
+        }
+        assert_eq!(feeds.credit(), None, "socket 1 has nothing");
+        for number in 0..CREDIT_EVERY {
+            feeds.take(1, &body(number)).unwrap();
+        }
+        assert_eq!((feeds.credit(), feeds.credit()), (Some(CREDIT_EVERY), None));
     }
 }

@@ -45,8 +45,8 @@ pub(crate) trait Peer: Sized + Send + 'static {
     }
     fn recv<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<R>;
     fn try_recv<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>>;
-    /// Sleeps until one of the sockets may have a message, or `limit` has passed.
-    fn wait_any(sockets: &mut [Self], limit: Duration) -> Result<()>;
+    /// Sleeps until one of the sockets may have a message, or `limit` has passed; `ready` says which may, in their order.
+    fn wait_any(sockets: &mut [Self], limit: Duration, ready: &mut [bool]) -> Result<()>;
 }
 
 /// A peer as the measures see it.
@@ -62,6 +62,8 @@ pub(crate) struct Entry {
 pub(crate) const LIBZMQ: &str = "libzmq";
 pub(crate) const RAW_BLOCKING: &str = "raw-blocking";
 pub(crate) const RAW_POLLED: &str = "raw-polled";
+pub(crate) const FABRIQ: &str = "fabriq";
+pub(crate) const FABRIQ_ASYNC: &str = "fabriq-async";
 
 const ALL_BUT_REPLIER: &[Role] = &[Role::Puller, Role::CrowdPuller, Role::Publisher, Role::Inproc];
 
@@ -89,7 +91,7 @@ pub(crate) fn entries() -> (Vec<Entry>, Vec<String>) {
     }
     #[cfg(not(feature = "peers"))]
     missing.push("monocoque and omq: built without --features peers".to_owned());
-    entries.push(Entry { name: "fabriq", run: fabriq_peer::run, lacks: &[] });
-    entries.push(Entry { name: "fabriq-async", run: fabriq_peer::run_async, lacks: ALL_BUT_REPLIER });
+    entries.push(Entry { name: FABRIQ, run: fabriq_peer::run, lacks: &[] });
+    entries.push(Entry { name: FABRIQ_ASYNC, run: fabriq_peer::run_async, lacks: ALL_BUT_REPLIER });
     (entries, missing)
 }

@@ -147,7 +147,7 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
         Ok(if self.fill()? { Some(read(&self.body)) } else { None })
     }
 
-    fn wait_any(sockets: &mut [Self], limit: Duration) -> Result<()> {
+    fn wait_any(sockets: &mut [Self], limit: Duration, ready: &mut [bool]) -> Result<()> {
         let mut items: Vec<libc::pollfd> = sockets
             .iter()
             .flat_map(|socket| &socket.streams)
@@ -155,6 +155,10 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
             .collect();
         // SAFETY: `items` holds so many items.
         unsafe { libc::poll(items.as_mut_ptr(), items.len() as libc::nfds_t, limit.as_millis() as i32) };
+        // Each of these sockets has one stream.
+        for (ready, item) in ready.iter_mut().zip(&items) {
+            *ready = item.revents != 0;
+        }
         Ok(())
     }
 }

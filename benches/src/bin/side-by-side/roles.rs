@@ -2,11 +2,14 @@
 
 use crate::Result;
 use crate::control::{Control, Report, Role, Task};
-use crate::payload::{self, END, Feed, HELLO, START, Tally, Window};
+use crate::payload::{self, END, FAN_WINDOW, Feeds, HELLO, START, Tally, Window};
 use crate::peer::{Kind, Peer};
 use crate::statistics::{Gaps, Latencies};
 use crate::usage::Usage;
 use std::time::{Duration, Instant};
+
+/// Messages taken from one of many sockets before the next one's turn.
+const BURST: usize = 64;
 
 pub(crate) fn run<P: Peer>(task: &Task, control: &mut Control) -> Result<()> {
     let context = P::context()?;
@@ -26,7 +29,7 @@ pub(crate) fn run<P: Peer>(task: &Task, control: &mut Control) -> Result<()> {
             control.conclude(&report)
         }
         Role::CrowdPusher => crowd_pusher::<P>(&context, task, control),
-        Role::Publisher => publisher(bound::<P>(&context, Kind::Pub, task, control)?, task, control),
+        Role::Publisher => publisher::<P>(&context, task, control),
         Role::Subscribers => subscribers::<P>(&context, task, control),
         Role::Inproc => inproc::<P>(&context, task, control),
         Role::Busy => Err("no peer is busy".into()),
@@ -151,7 +154,13 @@ fn crowd_pusher<P: Peer>(context: &P::Context, task: &Task, control: &mut Contro
     control.conclude(&report)
 }
 
-fn publisher<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Result<()> {
+fn publisher<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) -> Result<()> {
+    let mut socket = P::socket(context, Kind::Pub, task)?;
+    let mut credits = P::socket(context, Kind::Pull, task)?;
+    control.say("url", &socket.bind(&task.url)?)?;
+    control.say("credits", &credits.bind(&task.url)?)?;
+    socket.await_links(task.links)?;
+    credits.await_links(1)?;
     let mut body = vec![0; task.bytes];
     payload::write_number(&mut body, HELLO);
     control.say("ready", "")?;
@@ -160,23 +169,20 @@ fn publisher<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Resu
     }
     control.await_order("go")?;
     let start = Usage::now();
-    let mut count = 0;
+    let (mut count, mut allowed) = (0, FAN_WINDOW);
     let began = Instant::now();
     while began.elapsed() < task.send() {
         for _ in 0..payload::stride(task.bytes) {
+            while count == allowed {
+                allowed = credits.recv(payload::number)? + FAN_WINDOW;
+            }
             payload::write_number(&mut body, count);
             socket.send(&body)?;
             count += 1;
         }
     }
-    let usage = Usage::now().since(start);
-    // A mark may be dropped at the high-water mark like any message: repeat it until all have seen one.
-    let end = payload::end(task.bytes, count);
-    while !control.has_order(Duration::from_millis(2)) {
-        socket.send(&end)?;
-    }
-    control.await_order("stop")?;
-    control.conclude(&Report { count, usage, ..Report::default() })
+    socket.send(&payload::end(task.bytes, count))?;
+    control.conclude(&Report { count, usage: Usage::now().since(start), ..Report::default() })
 }
 
 fn subscribers<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) -> Result<()> {
@@ -187,32 +193,50 @@ fn subscribers<P: Peer>(context: &P::Context, task: &Task, control: &mut Control
         socket.connect(&task.url)?;
         sockets.push(socket);
     }
-    let mut feeds: Vec<Feed> = sockets.iter().map(|_| Feed::default()).collect();
+    let mut credits = P::socket(context, Kind::Push, task)?;
+    credits.connect(&task.credit_url)?;
+    let mut credit = vec![0; task.bytes];
+    let mut feeds = Feeds::new(sockets.len());
     let mut window = Window::new(task.warm(), task.run());
-    let (mut count, mut told) = (0, false);
-    let start = Usage::now();
-    while !feeds.iter().all(|feed| feed.ended) {
-        let mut any = false;
-        for (socket, feed) in sockets.iter_mut().zip(&mut feeds) {
-            for _ in 0..64 {
-                let Some(delivery) = socket.try_recv(|body| feed.take(body))? else { break };
-                any = true;
-                count += u64::from(delivery?);
+    // As an application does it: wait, then empty those that have something, and do not touch the others.
+    let mut ready = vec![true; sockets.len()];
+    let mut told = false;
+    let mut start = Usage::now();
+    while !feeds.ended() {
+        for (index, socket) in sockets.iter_mut().enumerate() {
+            for _ in 0..BURST {
+                if !ready[index] {
+                    break;
+                }
+                match socket.try_recv(|body| feeds.take(index, body))? {
+                    Some(taken) => taken?,
+                    None => ready[index] = false,
+                }
             }
         }
-        if count > 0 {
-            window.look(count);
+        if feeds.all() > 0 {
+            window.look(feeds.all());
         }
-        if !told && feeds.iter().all(|feed| feed.greeted) {
+        if let Some(all) = feeds.credit() {
+            payload::write_number(&mut credit, all);
+            credits.send(&credit)?;
+        }
+        if !told && feeds.greeted() {
             told = true;
             control.ready()?;
+            start = Usage::now();
         }
-        if !any {
-            P::wait_any(&mut sockets, Duration::from_millis(100))?;
+        if !ready.contains(&true) {
+            P::wait_any(&mut sockets, Duration::from_millis(100), &mut ready)?;
         }
     }
     let usage = Usage::now().since(start);
-    control.conclude(&Report { count, rate_per_s: window.rate_per_s()?, usage, ..Report::default() })
+    control.conclude(&Report {
+        count: feeds.all(),
+        rate_per_s: window.rate_per_s()?,
+        usage,
+        ..Report::default()
+    })
 }
 
 fn inproc<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) -> Result<()> {

@@ -4,7 +4,8 @@ use crate::control::{Report, Task};
 use crate::usage::Usage;
 use std::time::Duration;
 
-/// A round counts if its raw limit is within this factor of the median of raw limits.
+/// A round counts if the raw limit, measured before and after it, is within this factor of the median of all, and of
+/// itself.
 const SPREAD: f64 = 1.5;
 
 /// The value below which `share` of the sorted values lie.
@@ -24,12 +25,18 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// For each round, whether it counts. A round without a raw figure cannot be judged and does.
-pub(crate) fn rounds_that_count(limits: &[Option<f64>]) -> Vec<bool> {
+/// For each round, whether it counts, by what its raw limit was found to be each time. A round without such a reading
+/// cannot be judged and does.
+pub(crate) fn rounds_that_count(limits: &[Vec<f64>]) -> Vec<bool> {
     let Some(middle) = median(limits.iter().flatten().copied()) else { return vec![true; limits.len()] };
+    let apart = |a: f64, b: f64| a.max(b) > a.min(b) * SPREAD;
     limits
         .iter()
-        .map(|limit| limit.is_none_or(|limit| limit <= middle * SPREAD && limit >= middle / SPREAD))
+        .map(|readings| {
+            let off = readings.iter().any(|limit| apart(*limit, middle));
+            let uneven = readings.iter().any(|a| readings.iter().any(|b| apart(*a, *b)));
+            !off && !uneven
+        })
         .collect()
 }
 
@@ -102,9 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn a_round_whose_raw_limit_is_far_off_does_not_count() {
-        let limits = [Some(10.0), Some(16.0), Some(11.0), Some(6.0), None];
-        assert_eq!(rounds_that_count(&limits), [true, false, true, false, true]);
-        assert_eq!(rounds_that_count(&[None, None]), [true, true]);
+    fn a_round_whose_raw_limit_is_far_off_or_uneven_does_not_count() {
+        let limits =
+            [vec![10.0, 11.0], vec![16.0, 17.0], vec![11.0, 10.0], vec![11.0, 6.0], vec![8.0, 13.0], vec![]];
+        assert_eq!(rounds_that_count(&limits), [true, false, true, false, false, true]);
+        assert_eq!(rounds_that_count(&[vec![], vec![]]), [true, true]);
     }
 }
