@@ -79,7 +79,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How long all of it may take, in seconds: as it runs out, rounds are left out, down to two of each measure.
-    #[arg(long, default_value_t = 450)]
+    #[arg(long, default_value_t = 420)]
     budget_s: u64,
     /// Print every round and every figure as JSON instead of tables.
     #[arg(long)]

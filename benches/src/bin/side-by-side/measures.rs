@@ -84,7 +84,7 @@ const LATENCY_LINES: &[Line] = &[
 const GAPS_LINES: &[Line] =
     &[line("p50_us", &[LIBZMQ, RAW_BLOCKING]), line("cpu_us", &[LIBZMQ, RAW_BLOCKING])];
 const BUSY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_BLOCKING])];
-const RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ])];
+const RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const INPROC_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const LARGE_LINES: &[Line] = &[line("gb_per_s", &[RAW_BLOCKING, LIBZMQ])];
 const FAN_LINES: &[Line] = &[line("k_per_s", &[LIBZMQ])];

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::control::{Control, Report, Role, Task};
 use crate::payload::{self, FAN_WINDOW, Feeds, HELLO, Tally, Window};
 use crate::peer::HIGH_WATER_MARK;
+use crate::roles::HELLO_PAUSE;
 use crate::roles_async::{self, Turns};
 use crate::usage::Usage;
 use bytes::Bytes;
@@ -187,7 +188,7 @@ async fn publisher(task: &Task, control: &mut Control) -> Result<()> {
     payload::write_number(&mut body, HELLO);
     while !control.has_order(Duration::ZERO) {
         socket.send(vec![Bytes::copy_from_slice(&body)]).await?;
-        sleep(Duration::from_millis(1)).await;
+        sleep(HELLO_PAUSE).await;
     }
     control.await_order("go")?;
     let start = Usage::now();

@@ -1,12 +1,13 @@
 //! Plain TCP sockets in the same roles, blocking or polled without sleeping: the limit that the machine sets. There is
 //! no framing (every message of a run has one size), no queue and no pattern.
 //!
-//! Each message is one write and one read. Only the large-message measure is therefore a limit for throughput: peers
-//! that put many small messages into one write go far beyond it. In place of inproc stands the standard library's
-//! bounded channel.
+//! PUSH gathers small messages into large writes and PULL reads as many as there are, so they show what the system
+//! carries. All else is one write and one read for each message: for REQ/REP that is the limit as well, but peers that put
+//! many messages for a SUB into one write go beyond it. In place of inproc stands the standard library's bounded channel.
 
 use crate::Result;
-use crate::control::Task;
+use crate::control::{Role, Task};
+use crate::payload::{self, END};
 use crate::peer::{HIGH_WATER_MARK, Kind, Peer};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,6 +15,10 @@ use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// Bytes that PUSH gathers for one write, and that PULL reads at once at most.
+const WRITE: usize = 64 << 10;
+const READ: usize = 256 << 10;
 
 /// The sending half of the one channel of this process, from bind to connect.
 static CHANNEL: Mutex<Option<SyncSender<Vec<u8>>>> = Mutex::new(None);
@@ -24,9 +29,15 @@ pub(crate) struct Raw<const POLLED: bool> {
     streams: Vec<TcpStream>,
     sender: Option<SyncSender<Vec<u8>>>,
     receiver: Option<Receiver<Vec<u8>>>,
-    /// What has come of a message. Reused, so that receiving allocates nothing.
-    body: Vec<u8>,
-    filled: usize,
+    /// Bytes of a message.
+    bytes: usize,
+    /// Gathered to be written. Only PUSH of small messages gathers.
+    outbox: Vec<u8>,
+    gathers: bool,
+    /// What has come and was not taken yet: `inbox[start..end]`. As long as one message, or [`READ`].
+    inbox: Vec<u8>,
+    start: usize,
+    end: usize,
     /// A SUB socket is one of many on a thread: it must not block in a read.
     non_blocking: bool,
 }
@@ -43,16 +54,38 @@ impl<const POLLED: bool> Raw<POLLED> {
     fn fill(&mut self) -> Result<bool> {
         // The last link is the one that sends, where there is a crowd of idle ones.
         let stream = self.streams.last_mut().ok_or("no link")?;
-        while self.filled < self.body.len() {
-            match stream.read(&mut self.body[self.filled..]) {
+        while self.end - self.start < self.bytes {
+            self.inbox.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            match stream.read(&mut self.inbox[self.end..]) {
                 Ok(0) => return Err("the other end closed the link".into()),
-                Ok(bytes) => self.filled += bytes,
+                Ok(bytes) => self.end += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
-        self.filled = 0;
         Ok(true)
+    }
+
+    /// The message that is whole.
+    fn take(&mut self) -> &[u8] {
+        let start = self.start;
+        self.start += self.bytes;
+        &self.inbox[start..self.start]
+    }
+
+    fn write(&mut self, body: &[u8]) -> Result<()> {
+        for stream in &mut self.streams {
+            let mut rest = body;
+            while !rest.is_empty() {
+                match stream.write(rest) {
+                    Ok(bytes) => rest = &rest[bytes..],
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -64,13 +97,19 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
     }
 
     fn socket((): &(), kind: Kind, task: &Task) -> Result<Self> {
+        let stream = matches!(task.role, Role::Pusher | Role::Puller | Role::CrowdPusher | Role::CrowdPuller);
+        let gathers = stream && !payload::is_large(task.bytes);
         Ok(Self {
             listener: None,
             streams: Vec::new(),
             sender: None,
             receiver: None,
-            body: vec![0; task.bytes],
-            filled: 0,
+            bytes: task.bytes,
+            outbox: Vec::new(),
+            gathers,
+            inbox: vec![0; if gathers && kind == Kind::Pull { READ } else { task.bytes }],
+            start: 0,
+            end: 0,
             non_blocking: POLLED || kind == Kind::Sub,
         })
     }
@@ -113,15 +152,15 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
             sender.send(body.to_vec())?;
             return Ok(());
         }
-        for stream in &mut self.streams {
-            let mut rest = body;
-            while !rest.is_empty() {
-                match stream.write(rest) {
-                    Ok(bytes) => rest = &rest[bytes..],
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
-                    Err(error) => return Err(error.into()),
-                }
-            }
+        if !self.gathers {
+            return self.write(body);
+        }
+        self.outbox.extend_from_slice(body);
+        if self.outbox.len() >= WRITE || payload::number(body) == END {
+            let mut outbox = std::mem::take(&mut self.outbox);
+            self.write(&outbox)?;
+            outbox.clear();
+            self.outbox = outbox;
         }
         Ok(())
     }
@@ -133,7 +172,7 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
         while !self.fill()? {
             std::hint::spin_loop();
         }
-        Ok(read(&self.body))
+        Ok(read(self.take()))
     }
 
     fn try_recv<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
@@ -144,7 +183,7 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
                 Err(error) => Err(error.into()),
             };
         }
-        Ok(if self.fill()? { Some(read(&self.body)) } else { None })
+        Ok(if self.fill()? { Some(read(self.take())) } else { None })
     }
 
     fn wait_any(sockets: &mut [Self], limit: Duration, ready: &mut [bool]) -> Result<()> {

@@ -8,6 +8,8 @@ use crate::statistics::{Gaps, Latencies};
 use crate::usage::Usage;
 use std::time::{Duration, Instant};
 
+/// Between two greetings of a publisher: often enough to be heard soon, too seldom to keep a machine busy.
+pub(crate) const HELLO_PAUSE: Duration = Duration::from_millis(5);
 /// Messages taken from one of many sockets before the next one's turn.
 const BURST: usize = 64;
 
@@ -164,7 +166,7 @@ fn publisher<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) 
     let mut body = vec![0; task.bytes];
     payload::write_number(&mut body, HELLO);
     control.say("ready", "")?;
-    while !control.has_order(Duration::from_millis(1)) {
+    while !control.has_order(HELLO_PAUSE) {
         socket.send(&body)?;
     }
     control.await_order("go")?;

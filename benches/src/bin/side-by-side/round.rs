@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long links may take to be made and to fall silent.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What one peer's part of one round found, by column.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
