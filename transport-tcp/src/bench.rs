@@ -6,14 +6,21 @@ use std::convert::Infallible;
 use transport_core::{Completion, Flags, FramePool, LinkId, Part, SlabKey};
 
 use crate::incoming::{Buffers, Incoming, Stop};
+use crate::limits::QUEUE_BYTES_MAX;
 use crate::outgoing::{Outgoing, SendBuffers};
 use crate::zmtp;
 
 /// The sending half of one stream, whose system takes everything at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder {
     outgoing: Outgoing,
     buffers: SendBuffers,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { outgoing: Outgoing::new(QUEUE_BYTES_MAX), buffers: SendBuffers::default() }
+    }
 }
 
 impl Encoder {
