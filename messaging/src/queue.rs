@@ -322,10 +322,12 @@ impl<T> Reader<T> {
 
     #[cold]
     fn stays_awake(&mut self) -> bool {
-        let ended = self.shared.ended.load(Ordering::Acquire);
         // A swap and not a store, so that it comes after the writer's swap of a flag it saw before.
         self.shared.reader_asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
+        // After the fence, so that either the end is seen here or `end` sees a sleeper; before the look, so that all that
+        // came before the end is seen by it.
+        let ended = self.shared.ended.load(Ordering::Acquire);
         if self.look() {
             self.shared.reader_asleep.store(false, Ordering::Relaxed);
             return true;
@@ -540,6 +542,33 @@ mod models {
                 }
             }
             reading.join().unwrap();
+        });
+    }
+
+    /// The end wakes a reader that sleeps, and comes after everything that was written.
+    #[test]
+    fn the_end_is_always_heard() {
+        loom::model(|| {
+            let (mut writer, mut reader) = queue();
+            let reading = thread::spawn(move || {
+                let mut got = 0;
+                loop {
+                    match reader.read() {
+                        Some(()) => got += 1,
+                        None if reader.is_ended() => return got,
+                        None => thread::park(),
+                    }
+                }
+            });
+            writer.write(());
+            if writer.publish() {
+                reading.thread().unpark();
+            }
+            writer.write(());
+            if writer.end() {
+                reading.thread().unpark();
+            }
+            assert_eq!(reading.join().unwrap(), 2);
         });
     }
 
