@@ -55,7 +55,7 @@ impl Scene {
             |endpoint, over| {
                 let context = fabriq::context().unwrap();
                 let client = socket(&context, SocketType::Dealer);
-                let monitor = client.monitor();
+                let monitor = client.monitor().unwrap();
                 client.connect(&endpoint).unwrap();
                 let mut rounds = 0u32;
                 while !over.load(Relaxed) || rounds == 0 {
@@ -86,7 +86,7 @@ impl Scene {
                 let context = fabriq::context().unwrap();
                 let client = socket(&context, SocketType::Sub);
                 client.subscribe("number").unwrap();
-                let monitor = client.monitor();
+                let monitor = client.monitor().unwrap();
                 client.connect(&endpoint).unwrap();
                 let mut last = None;
                 let mut rounds = 0;
@@ -117,7 +117,7 @@ impl Scene {
                 change(options);
             })
             .unwrap();
-        let monitor = server.monitor();
+        let monitor = server.monitor().unwrap();
         let endpoint = server.bind("tcp://127.0.0.1:*").unwrap().to_string();
         let over = Arc::new(AtomicBool::new(false));
         let serving = std::thread::spawn({
@@ -256,6 +256,27 @@ fn silence_ends_with_the_handshake_timeout() {
     scene.end(MEMORY);
 }
 
+/// Data for sockets that only send: nobody would ever take it, so nothing of it is kept.
+#[test]
+fn data_for_a_socket_that_only_sends() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    for (kind, peer) in [(SocketType::Push, "PULL"), (SocketType::Pub, "SUB")] {
+        let sender = socket(&context, kind);
+        let endpoint = sender.bind("tcp://127.0.0.1:*").unwrap();
+        let mut wire = Wire::peer(endpoint.as_str(), peer);
+        let before = resident();
+        let data = frame(0, &[7; 1 << 20]);
+        for _ in 0..200 {
+            wire.say(&data).unwrap();
+        }
+        wire.say(&ping(0, b"all read")).unwrap();
+        assert_eq!(wire.hear().unwrap(), (COMMAND, command("PONG", b"all read")));
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 32 << 20, "{kind} keeps {grown} bytes");
+    }
+}
+
 /// A peer may also leave half way, in good order or not.
 #[test]
 fn half_handshakes_that_end() {
@@ -390,7 +411,7 @@ fn torn_messages_are_not_delivered() {
     let _alone = alone();
     let context = fabriq::context().unwrap();
     let pull = socket(&context, SocketType::Pull);
-    let monitor = pull.monitor();
+    let monitor = pull.monitor().unwrap();
     let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap().to_string();
     let large = frame(0, &vec![3; 100_000]);
     for (torn, reason) in [

@@ -95,6 +95,11 @@ impl SocketType {
             _ => Flow::Duplex,
         }
     }
+
+    /// Whether the application ever takes messages from it.
+    pub(crate) const fn receives(self) -> bool {
+        !matches!(self, Self::Pub | Self::Push)
+    }
 }
 
 impl fmt::Display for SocketType {

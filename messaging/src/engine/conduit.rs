@@ -19,6 +19,7 @@ pub(super) struct Conduit {
     pub(super) endpoint: SlabKey,
     pub(super) url: Box<str>,
     pub(super) dialling: bool,
+    receives: bool,
     pub(super) link: Option<(usize, LinkId)>,
     pub(super) session: Option<Session>,
     pub(super) ready: bool,
@@ -74,6 +75,7 @@ impl Conduit {
         dialling: bool,
         (send_hwm, receive_hwm): (u64, u64),
     ) -> Self {
+        let receives = socket.kind.receives();
         let (to_engine, out) = queue();
         let (incoming, from_engine) = queue();
         Self {
@@ -82,6 +84,7 @@ impl Conduit {
             endpoint,
             url: url.into(),
             dialling,
+            receives,
             link: None,
             session: None,
             ready: false,
@@ -114,7 +117,8 @@ impl Conduit {
     /// Puts a part into the pipe, whole messages at a time. `false`: more parts than a message may have.
     #[inline]
     pub(super) fn deliver(&mut self, part: &mut Part) -> bool {
-        if self.closing.is_some() || self.pipe.is_none() {
+        // Data for a type that never receives is dropped: nobody would ever take it from the pipe.
+        if self.closing.is_some() || self.pipe.is_none() || !self.receives {
             return true;
         }
         if std::mem::take(&mut self.gap) {
