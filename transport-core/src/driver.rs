@@ -271,6 +271,9 @@ pub struct PeerInfo {
     pub identity: Option<Identity>,
     /// The descriptor behind the link, for monitor events; -1 if there is none.
     pub fd: i32,
+    /// How long the peer took from its connection to its hello: part of the handshake timeout, of which the session has
+    /// what is left.
+    pub hello_took: Duration,
 }
 
 /// How to end a link.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use transport_core::limits::COMMANDS_MAX;
 use transport_core::{
@@ -184,7 +184,13 @@ impl InprocDriver {
         out.push(Completion::Up {
             link,
             open,
-            peer: Box::new(PeerInfo { hello, address, identity: Some(identity), fd: -1 }),
+            peer: Box::new(PeerInfo {
+                hello,
+                address,
+                identity: Some(identity),
+                fd: -1,
+                hello_took: Duration::ZERO,
+            }),
         });
     }
 

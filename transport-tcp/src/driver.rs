@@ -561,7 +561,7 @@ impl TcpDriver {
                 link.deadline = None;
                 let (open, dialled) = (link.open, link.dialled);
                 let (address, fd) = (link.peer.to_string(), link.fd.as_raw_fd());
-                let peer = PeerInfo { hello, address, identity: None, fd };
+                let peer = PeerInfo { hello, address, identity: None, fd, hello_took: link.since.elapsed() };
                 out.push(Completion::Up { link: id, open, peer: Box::new(peer) });
                 if dialled {
                     // It dialled once, and that is done.

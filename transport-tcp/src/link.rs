@@ -60,6 +60,7 @@ pub(crate) struct Link {
     pub(crate) peer: SocketAddr,
     pub(crate) dialled: bool,
     pub(crate) state: State,
+    pub(crate) since: Instant,
     pub(crate) deadline: Option<Instant>,
     /// When a link that drains is to look next.
     pub(crate) look_at: Option<Instant>,
@@ -100,6 +101,7 @@ impl Link {
             peer,
             dialled,
             state: State::Greeting,
+            since: Instant::now(),
             deadline: None,
             look_at: None,
             queued: false,

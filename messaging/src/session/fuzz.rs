@@ -63,6 +63,7 @@ pub fn fuzz_session(bytes: &[u8]) {
         address: String::new(),
         identity,
         fd: -1,
+        hello_took: Duration::ZERO,
     };
     let mut now = Instant::now();
     let Ok(mut session) = Session::new(config, kind, &peer, now) else {

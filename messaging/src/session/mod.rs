@@ -47,7 +47,8 @@ pub use mechanism::{Admission, AdmissionRequest, Mechanism, MechanismFactory};
 pub use null::Null;
 
 use heartbeat::Pulse;
-use limits::{HANDSHAKE_COMMAND_MAX, HANDSHAKE_COMMANDS_MAX, IGNORED_MAX, IGNORED_WINDOW, TOPIC_MAX};
+pub(crate) use limits::TOPIC_MAX;
+use limits::{HANDSHAKE_COMMAND_MAX, HANDSHAKE_COMMANDS_MAX, IGNORED_MAX, IGNORED_WINDOW};
 
 /// How a link ends when one side will not have the other: an ERROR came from the peer, or admission was refused.
 /// (The seam has no word of its own for it; [`Session::refusal`] has the peer's.)
@@ -186,7 +187,8 @@ impl Session {
             mechanism = Some(config.mechanism.start(ours, peer)?);
         }
         let timeout = config.handshake_timeout;
-        let handshake_until = if timeout.is_zero() { None } else { now.checked_add(timeout) };
+        let left = timeout.saturating_sub(peer.hello_took);
+        let handshake_until = if timeout.is_zero() { None } else { now.checked_add(left) };
         let mut session = Self {
             pulse: Pulse::new(config.heartbeat),
             config,

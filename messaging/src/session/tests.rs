@@ -25,7 +25,7 @@ fn config(socket_type: SocketType) -> SessionConfig {
 
 fn peer_info(minor: u8, mechanism: MechanismName) -> PeerInfo {
     let hello = Hello { minor, mechanism, as_server: false };
-    PeerInfo { hello, address: "test".into(), identity: None, fd: -1 }
+    PeerInfo { hello, address: "test".into(), identity: None, fd: -1, hello_took: Duration::ZERO }
 }
 
 fn start(config: SessionConfig, minor: u8, now: Instant) -> Session {
@@ -312,6 +312,11 @@ fn a_handshake_takes_only_so_long() {
     session.handle_part(ready_of(SocketType::Push), t0 + 50 * MS).unwrap();
     assert_eq!(session.poll_timeout(), None);
     session.handle_timeout(t0 + 200 * MS).unwrap();
+
+    let late = PeerInfo { hello_took: 60 * MS, ..peer_info(1, MechanismName::NULL) };
+    let config_100 = SessionConfig { handshake_timeout: 100 * MS, ..config(SocketType::Pull) };
+    let session = Session::new(Arc::new(config_100), SessionKind::Zmtp, &late, t0).unwrap();
+    assert_eq!(session.poll_timeout(), Some(t0 + 40 * MS), "its hello took part of the time");
 
     for never in [Duration::ZERO, Duration::MAX] {
         let patient = SessionConfig { handshake_timeout: never, ..config(SocketType::Pull) };

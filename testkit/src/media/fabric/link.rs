@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use transport_core::limits::FRAME_MAX;
 use transport_core::{
@@ -223,7 +223,13 @@ impl Link {
         };
         self.phase = Phase::Up;
         self.was_up = true;
-        let peer = PeerInfo { hello: greeting.hello, address: self.peer.clone(), identity: None, fd: -1 };
+        let peer = PeerInfo {
+            hello: greeting.hello,
+            address: self.peer.clone(),
+            identity: None,
+            fd: -1,
+            hello_took: Duration::ZERO,
+        };
         news.say(Completion::Up { link: self.id, open: self.open, peer: Box::new(peer) });
     }
 

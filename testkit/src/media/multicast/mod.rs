@@ -14,7 +14,7 @@ mod source;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use transport_core::{
     Armed, Capabilities, Close, Completion, Delivery, DownReason, Driver, DriverEnv, Endpoint, Flow, Grant,
@@ -179,7 +179,13 @@ impl MulticastDriver {
                 membership.sources.insert(source, link);
                 let address = format!("{}#{source:016x}", membership.request.endpoint);
                 // Nobody says Hello here; the seam wants one all the same.
-                let peer = PeerInfo { hello: Hello::NULL, address, identity: None, fd: -1 };
+                let peer = PeerInfo {
+                    hello: Hello::NULL,
+                    address,
+                    identity: None,
+                    fd: -1,
+                    hello_took: Duration::ZERO,
+                };
                 self.news.say(Completion::Up { link, open, peer: Box::new(peer) });
                 link
             }
@@ -291,7 +297,13 @@ impl Driver for MulticastDriver {
                 let sender = Sender::new(open, endpoint.address(), source, first);
                 let link = self.links.insert(Link { kind: LinkKind::Sender(sender), closing: None });
                 let address = endpoint.as_str().to_owned();
-                let peer = PeerInfo { hello: Hello::NULL, address, identity: None, fd: -1 };
+                let peer = PeerInfo {
+                    hello: Hello::NULL,
+                    address,
+                    identity: None,
+                    fd: -1,
+                    hello_took: Duration::ZERO,
+                };
                 self.news.say(Completion::Up { link, open, peer: Box::new(peer) });
             }
             Flow::Recv => {

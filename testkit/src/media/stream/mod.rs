@@ -11,7 +11,7 @@
 mod wire;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use transport_core::limits::FRAME_MAX;
 use transport_core::{
@@ -344,7 +344,13 @@ impl StreamDriver {
                 match decode_hello(&link.hello_in) {
                     Ok(hello) => {
                         link.phase = Phase::Up;
-                        let peer = PeerInfo { hello, address: link.peer.clone(), identity: None, fd: -1 };
+                        let peer = PeerInfo {
+                            hello,
+                            address: link.peer.clone(),
+                            identity: None,
+                            fd: -1,
+                            hello_took: Duration::ZERO,
+                        };
                         self.news.say(Completion::Up { link: id, open: link.open, peer: Box::new(peer) });
                         if link.role == Role::Connect {
                             self.opens.remove(link.open);
