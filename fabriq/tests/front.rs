@@ -47,6 +47,148 @@ fn a_cancelled_receive_loses_nothing_and_a_cancelled_send_sends_nothing() {
     assert!(matches!(b.try_recv(), Err(Error::Again)));
 }
 
+/// Polls until the future has left its waker on the socket's list, and sleeps.
+fn fall_asleep<F: Future>(mut future: std::pin::Pin<&mut F>, waker: &Waker, count: &Count) {
+    loop {
+        let before = count.0.load(Ordering::SeqCst);
+        assert!(future.as_mut().poll(&mut Task::from_waker(waker)).is_pending());
+        // A task that spins asks to be polled again at once.
+        if count.0.load(Ordering::SeqCst) == before {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_dropped_future_leaves_no_waker_behind() {
+    let context = fabriq::context().unwrap();
+    let (_a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let held = Arc::strong_count(&count);
+    for _ in 0..10 {
+        let mut receive = Box::pin(b.recv_async());
+        fall_asleep(receive.as_mut(), &waker, &count);
+        assert_eq!(Arc::strong_count(&count), held + 1);
+        drop(receive);
+        assert_eq!(Arc::strong_count(&count), held);
+    }
+}
+
+/// As in a `select`: both have the task's one waker, and the one that goes does not take the other's along.
+#[test]
+fn two_futures_of_one_task_are_woken_each() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut stays = Box::pin(b.recv_async());
+    let mut goes = Box::pin(b.recv_async());
+    fall_asleep(stays.as_mut(), &waker, &count);
+    fall_asleep(goes.as_mut(), &waker, &count);
+    drop(goes);
+    let before = count.0.load(Ordering::SeqCst);
+    a.send("come").unwrap();
+    let start = std::time::Instant::now();
+    while count.0.load(Ordering::SeqCst) == before {
+        assert!(start.elapsed() < PATIENCE, "nobody woke the task");
+        std::thread::yield_now();
+    }
+    let received = stays.as_mut().poll(&mut Task::from_waker(&waker));
+    assert!(matches!(received, std::task::Poll::Ready(Ok(message)) if message.body() == "come"));
+}
+
+/// A duration beyond what the clock can say is for ever, and breaks nothing.
+#[test]
+fn every_duration_may_be_the_longest() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "tcp://127.0.0.1:*");
+    let long = |options: &mut fabriq::Options| {
+        options.send_timeout = Some(Duration::MAX);
+        options.receive_timeout = Some(Duration::MAX);
+        options.linger = Some(Duration::MAX);
+        options.handshake_timeout = Duration::MAX;
+        options.reconnect_interval = Some(Duration::MAX);
+        options.reconnect_interval_max = Duration::MAX;
+        options.heartbeat_interval = Duration::MAX;
+        options.heartbeat_timeout = Duration::MAX;
+    };
+    let dealer = context.socket(SocketType::Dealer).unwrap();
+    for socket in [&a, &b, &dealer] {
+        socket.set_options(long).unwrap();
+    }
+    let monitor = dealer.monitor().unwrap();
+    // Nobody listens there, so that the dial fails and the next is put off.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    dealer.connect(&format!("tcp://{nobody}")).unwrap();
+    while !matches!(monitor.next_timeout(Duration::MAX).unwrap().kind, fabriq::EventKind::ConnectRetried(_)) {
+    }
+    a.send("one").unwrap();
+    assert_eq!(poll(&mut [PollItem::readable(&b)], Some(Duration::MAX)), Ok(1));
+    assert_eq!(b.recv().unwrap().body(), "one");
+    a.send_timeout("two", Duration::MAX).unwrap();
+    assert_eq!(b.recv_timeout(Duration::MAX).unwrap().body(), "two");
+    let readable = rustix::event::eventfd(1, rustix::event::EventfdFlags::empty()).unwrap();
+    let fds = &mut [rustix::event::PollFd::new(&readable, rustix::event::PollFlags::IN)];
+    assert_eq!(fabriq::poll_with_fds(&mut [], fds, Some(Duration::MAX)), Ok(1));
+    let retry = context.socket(SocketType::Pair).unwrap();
+    retry.set_options(long).unwrap();
+    retry.bind("tcp://127.0.0.1:*").unwrap();
+    drop((a, b, dealer, retry));
+    assert!(context.wait_until_sent(Some(Duration::MAX)));
+}
+
+#[test]
+fn a_topic_longer_than_a_publisher_takes_is_refused_at_once() {
+    let context = fabriq::context().unwrap();
+    let sub = context.socket(SocketType::Sub).unwrap();
+    sub.subscribe([7; 64 << 10]).unwrap();
+    let refused = sub.subscribe([7; (64 << 10) + 1]).unwrap_err();
+    assert!(refused.to_string().contains("65536 bytes"), "{refused}");
+}
+
+/// The flags of the handler ask the kernel to restart calls; a receive ends all the same, so that a program can react.
+/// Two threads wait, so that one of them drives and the other does not.
+#[test]
+fn a_signal_interrupts_a_receive_whoever_drives() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    // SAFETY: an empty handler touches nothing; the struct is filled as sigaction(2) asks.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        assert_eq!(libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut()), 0);
+    }
+    let context = fabriq::context().unwrap();
+    let sockets = [(); 2].map(|()| context.socket(SocketType::Pull).unwrap());
+    let (say, hear) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for socket in &sockets {
+            let say = say.clone();
+            scope.spawn(move || {
+                // SAFETY: has no precondition.
+                say.send(unsafe { libc::pthread_self() }).unwrap();
+                assert_eq!(socket.recv(), Err(Error::Interrupted));
+                // SAFETY: as above.
+                say.send(unsafe { libc::pthread_self() }).unwrap();
+            });
+        }
+        let mut waiting = vec![hear.recv().unwrap(), hear.recv().unwrap()];
+        // A signal that comes before the sleep goes unnoticed, as with any call that sleeps.
+        let start = std::time::Instant::now();
+        while !waiting.is_empty() {
+            assert!(start.elapsed() < PATIENCE, "a receive sleeps through signals");
+            for thread in &waiting {
+                // SAFETY: the thread runs: it has not said yet that its call returned, and the scope has not joined it.
+                unsafe { libc::pthread_kill(*thread, libc::SIGUSR2) };
+            }
+            if let Ok(ended) = hear.recv_timeout(Duration::from_millis(10)) {
+                waiting.retain(|thread| *thread != ended);
+            }
+        }
+    });
+}
+
 #[test]
 fn a_waker_runs_when_a_message_comes_and_nobody_drives() {
     let context = fabriq::context().unwrap();

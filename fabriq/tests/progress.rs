@@ -3,6 +3,7 @@
 
 mod wire;
 
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -84,7 +85,7 @@ fn reconnects_are_made_while_the_application_computes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let context = fabriq::context().unwrap();
     let push = socket(&context, SocketType::Push);
-    let monitor = push.monitor();
+    let monitor = push.monitor().unwrap();
     push.connect(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
     push.send("for the last").unwrap();
     let reconnects = while_computing(|| {
@@ -252,7 +253,7 @@ fn a_deadline_reaches_a_background_that_is_about_to_sleep() {
     let context = fabriq::context().unwrap();
     let (pull, _, release) = held_up(&context);
     let push = socket(&context, SocketType::Push);
-    let monitor = push.monitor();
+    let monitor = push.monitor().unwrap();
     // Nobody else has this address, and connects take no port below 32768.
     let address = "127.93.7.3:27193";
     push.connect(&format!("tcp://{address}")).unwrap();
@@ -275,7 +276,7 @@ fn what_a_passing_call_leaves_is_not_left_behind() {
     let (pull, endpoint, release) = held_up(&context);
     let mut wire = Wire::connect(&endpoint);
     wire.say(&[&greeting(1, "NULL")[..], &ready("PUSH")].concat()).unwrap();
-    let monitor = pull.monitor();
+    let monitor = pull.monitor().unwrap();
     let start = Instant::now();
     while !events_now(&monitor).contains(&EventKind::HandshakeSucceeded) {
         assert!(start.elapsed() < PATIENCE, "no handshake");
@@ -320,6 +321,25 @@ fn a_disconnect_and_an_unbind_need_no_other_call() {
     std::thread::sleep(Duration::from_millis(100));
     pull.unbind(&bound).unwrap();
     wires[1].closed_after();
+}
+
+/// A future that is held and not polled, as in a branch of a `select` that another branch keeps waiting: it drives no
+/// more, and the background takes over.
+#[test]
+fn a_future_that_is_not_polled_keeps_nobody_from_driving() {
+    let _alone = alone();
+    let context = fabriq::context().unwrap();
+    let pull = socket(&context, SocketType::Pull);
+    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let mut wire = Wire::peer(endpoint.as_str(), "PUSH");
+    wire.say(&frame(0, b"ready")).unwrap();
+    assert_eq!(pull.recv().unwrap().body(), "ready");
+    let mut held = std::pin::pin!(pull.recv_async());
+    assert!(held.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())).is_pending());
+    for number in 0u8..20 {
+        wire.say(&ping(0, &[number])).unwrap();
+        assert_eq!(wire.hear().unwrap(), (COMMAND, command("PONG", &[number])));
+    }
 }
 
 /// How often the background threads of this process (fabriq-N) went to sleep or were put off a core.

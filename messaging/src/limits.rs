@@ -46,6 +46,9 @@ pub(crate) const TICK: (Duration, Duration) = (Duration::from_millis(1), Duratio
 /// Ticks without a sign of the driving thread (it is parked, and does the waiting itself) before a deep sleep.
 pub(crate) const TICKS_TO_DEEP: u32 = 3;
 
+/// Longest sleep of a thread that waits for another one to drive, before it sleeps again.
+pub(crate) const PARK: Duration = Duration::from_secs(3600);
+
 /// Longest deep sleep: what a lost hand-over could cost at most.
 pub(crate) const DEEP: Duration = Duration::from_millis(200);
 

@@ -12,5 +12,5 @@ mod wait;
 
 pub(crate) use endpoints::{OpenRequest, Outcome};
 pub(crate) use pacing::{Pace, Pacing};
-pub(crate) use progress::{AsyncSpin, Shard, Target, Wait};
-pub(crate) use wait::Waiters;
+pub(crate) use progress::{AsyncSpin, Shard, Target, Wait, timespec};
+pub(crate) use wait::{TaskKey, Waiters};

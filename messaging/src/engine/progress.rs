@@ -49,8 +49,9 @@ pub(crate) struct Shard {
     leader_epoll: rustix::fd::OwnedFd,
     followers: Mutex<Vec<Arc<Waiter>>>,
     follower_count: AtomicUsize,
-    /// Async tasks that drive in turns of their own, as leaders do.
-    spinners: AtomicU32,
+    /// An async task has begun to drive in turns of its own: the background is to look in after a tick, and to stay away
+    /// while such turns go on. Not a count of such tasks: one that is not polled any more must not keep it away.
+    sent_away: AtomicBool,
     /// Counts turns taken by application threads; a background that sees it move stays away.
     epoch: AtomicU64,
     background: AtomicU32,
@@ -142,7 +143,7 @@ impl Shard {
             leader_epoll,
             followers: Mutex::default(),
             follower_count: AtomicUsize::new(0),
-            spinners: AtomicU32::new(0),
+            sent_away: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
             background: AtomicU32::new(AWAKE),
             background_event,
@@ -636,7 +637,7 @@ impl Shard {
         let mut interrupted = false;
         if result.is_none() && self.leader.load(Ordering::SeqCst) {
             if wait.fds.is_empty() {
-                waiter.park(wait.deadline);
+                interrupted = waiter.park(wait.deadline).is_err();
             } else if waiter.begin_sleep() {
                 interrupted =
                     sleep_on_descriptors(wait, waiter, None, wait.deadline) == Err(rustix::io::Errno::INTR);
@@ -663,7 +664,7 @@ impl Shard {
         let budget = locked(&self.spin).budget();
         let shard = (budget > Duration::ZERO).then(|| self.this.upgrade()).flatten();
         if shard.is_some() {
-            self.spinners.fetch_add(1, Ordering::SeqCst);
+            self.sent_away.store(true, Ordering::SeqCst);
             self.send_background_away();
         }
         AsyncSpin { shard, start, budget, last: start }
@@ -711,6 +712,8 @@ impl AsyncSpin {
         if lost {
             locked(&shard.spin).core_lost();
         } else if now.duration_since(self.start) < self.budget {
+            // It may have come back on duty when this task was not polled for a while.
+            shard.send_background_away();
             return true;
         } else {
             locked(&shard.spin).miss();
@@ -724,7 +727,6 @@ impl AsyncSpin {
     pub(crate) fn succeed(mut self) {
         if let Some(shard) = &self.shard {
             locked(&shard.spin).hit(self.last.duration_since(self.start));
-            shard.spinners.fetch_sub(1, Ordering::SeqCst);
             shard.epoch.fetch_add(1, Ordering::SeqCst);
             self.shard = None;
         }
@@ -732,7 +734,6 @@ impl AsyncSpin {
 
     fn leave(&mut self) {
         if let Some(shard) = self.shard.take() {
-            shard.spinners.fetch_sub(1, Ordering::SeqCst);
             shard.hand_over();
         }
     }
@@ -767,7 +768,8 @@ fn random_seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-fn timespec(duration: Duration) -> Timespec {
+/// As much of `duration` as the kernel's clock can say.
+pub(crate) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs().min(i64::MAX as u64) as i64,
         tv_nsec: duration.subsec_nanos().into(),

@@ -2,15 +2,20 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::thread::futex;
 use transport_core::{Deferral, defer_call};
+
+use super::progress::timespec;
+use crate::limits::PARK;
 
 /// An eventfd: makes a thread that sleeps in epoll get up.
 #[derive(Debug)]
@@ -43,8 +48,8 @@ const NOTIFIED: u32 = 3;
 /// One blocked call. It sleeps either parked, or on descriptors: in the shard's epoll as the thread that drives, or on
 /// the caller's own.
 pub(crate) struct Waiter {
+    /// What a parked thread sleeps on.
     state: AtomicU32,
-    thread: Thread,
     alarm: Alarm,
 }
 
@@ -62,7 +67,7 @@ thread_local! {
 
 impl Waiter {
     fn new(alarm: Alarm) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU32::new(AWAKE), thread: std::thread::current(), alarm })
+        Arc::new(Self { state: AtomicU32::new(AWAKE), alarm })
     }
 
     /// For this thread, to sleep in the epoll that has `event`.
@@ -106,7 +111,10 @@ impl Waiter {
 
     pub(crate) fn wake(&self) {
         match self.state.swap(NOTIFIED, Ordering::AcqRel) {
-            PARKED => self.thread.unpark(),
+            PARKED => {
+                // Fails for no memory of our own.
+                let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
+            }
             ON_DESCRIPTORS => match &self.alarm {
                 Alarm::Own(event) => event.set(),
                 Alarm::Shard(event) => {
@@ -129,20 +137,36 @@ impl Waiter {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Sleeps until woken or `deadline`.
-    pub(crate) fn park(&self, deadline: Option<Instant>) {
+    /// Sleeps until woken or `deadline`. A futex and not the standard library's parking, which sleeps on through signals.
+    ///
+    /// # Errors
+    /// [`Interrupted`]: a signal's handler ran in this thread.
+    pub(crate) fn park(&self, deadline: Option<Instant>) -> Result<(), Interrupted> {
+        let mut result = Ok(());
         if self.state.compare_exchange(AWAKE, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             while self.state.load(Ordering::Acquire) == PARKED {
-                match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                    None => std::thread::park(),
-                    Some(Duration::ZERO) => break,
-                    Some(left) => std::thread::park_timeout(left),
+                let left =
+                    deadline.map_or(PARK, |deadline| deadline.saturating_duration_since(Instant::now()));
+                if left.is_zero() {
+                    break;
+                }
+                // Never without a time: only with one does the kernel report handlers that ask it to restart calls.
+                let timeout = timespec(left.min(PARK));
+                if futex::wait(&self.state, futex::Flags::PRIVATE, PARKED, Some(&timeout)) == Err(Errno::INTR)
+                {
+                    result = Err(Interrupted);
+                    break;
                 }
             }
         }
         self.awake();
+        result
     }
 }
+
+/// A signal's handler ran while the thread slept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interrupted;
 
 impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,10 +174,24 @@ impl fmt::Debug for Waiter {
     }
 }
 
+/// Who an async registration belongs to: one future, whatever task polls it. Not told by the waker, since two futures of
+/// one task have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskKey(NonZeroU64);
+
+impl TaskKey {
+    /// One that nobody else has.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // 2^64 futures are not made.
+        Self(NonZeroU64::new(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
 #[derive(Debug)]
 enum Entry {
     Thread(Arc<Waiter>),
-    Task(Waker),
+    Task(TaskKey, Waker),
 }
 
 /// Everyone who waits for one socket. Waking takes all off the list: they look again and come back if they must.
@@ -177,13 +215,36 @@ impl Waiters {
         self.add(Entry::Thread(waiter.clone()));
     }
 
-    pub(crate) fn add_task(&self, waker: &Waker) {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = entries.iter().any(|entry| matches!(entry, Entry::Task(task) if task.will_wake(waker)));
+    /// Registers a task, or replaces the waker it registered before.
+    pub(crate) fn add_task(&self, key: TaskKey, waker: &Waker) {
+        let waker = waker.clone();
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = entries.iter_mut().find_map(|entry| match entry {
+            Entry::Task(known, waker) if *known == key => Some(waker),
+            _ => None,
+        });
+        let before = match known {
+            Some(known) => Some(std::mem::replace(known, waker)),
+            None => {
+                entries.push(Entry::Task(key, waker));
+                self.count.store(entries.len(), Ordering::Relaxed);
+                None
+            }
+        };
         drop(entries);
-        if !known {
-            self.add(Entry::Task(waker.clone()));
-        }
+        fence(Ordering::SeqCst);
+        // A runtime's code, and so outside the lock.
+        drop(before);
+    }
+
+    /// Takes a task off the list: its future is gone.
+    pub(crate) fn remove_task(&self, key: TaskKey) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = entries.iter().position(|entry| matches!(entry, Entry::Task(known, _) if *known == key));
+        let removed = at.map(|at| entries.swap_remove(at));
+        self.count.store(entries.len(), Ordering::Relaxed);
+        drop(entries);
+        drop(removed);
     }
 
     pub(crate) fn remove_thread(&self, waiter: &Arc<Waiter>) {
@@ -207,7 +268,7 @@ impl Waiters {
         for entry in entries.drain(..) {
             match entry {
                 Entry::Thread(waiter) => waiter.wake(),
-                Entry::Task(waker) => defer_call(move || waker.wake()),
+                Entry::Task(_, waker) => defer_call(move || waker.wake()),
             }
         }
     }
@@ -227,7 +288,8 @@ impl Waiters {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break None;
             }
-            waiter.park(deadline);
+            // After a signal it looks and sleeps again: there is no call to interrupt that could say so.
+            let _ = waiter.park(deadline);
             self.remove_thread(&waiter);
         };
         self.remove_thread(&waiter);

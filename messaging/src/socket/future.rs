@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Socket;
-use crate::engine::AsyncSpin;
+use crate::engine::{AsyncSpin, TaskKey};
 use crate::error::{Error, SendError};
 use crate::message::Message;
 use crate::pattern::NotSent;
@@ -18,64 +18,84 @@ use crate::pattern::NotSent;
 pub struct Send<'a> {
     socket: &'a Socket,
     message: Option<Message>,
-    spin: Option<AsyncSpin>,
+    turns: Turns,
 }
 
 /// Receives a message; see [`Socket::recv_async`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Receive<'a> {
     socket: &'a Socket,
-    spin: Option<AsyncSpin>,
+    turns: Turns,
 }
 
 impl<'a> Send<'a> {
     pub(super) fn new(socket: &'a Socket, message: Message) -> Self {
-        Self { socket, message: Some(message), spin: None }
+        Self { socket, message: Some(message), turns: Turns::default() }
     }
 }
 
 impl<'a> Receive<'a> {
     pub(super) fn new(socket: &'a Socket) -> Self {
-        Self { socket, spin: None }
+        Self { socket, turns: Turns::default() }
     }
 }
 
-/// Attempts, drives and attempts again; spins by yielding to the executor; registers and attempts once more before it
-/// lets the task sleep.
-fn poll_driving<R>(
-    socket: &Socket,
-    spin: &mut Option<AsyncSpin>,
-    cx: &mut Context<'_>,
-    mut attempt: impl FnMut() -> Option<R>,
-) -> Poll<R> {
-    let done = |spin: &mut Option<AsyncSpin>, result| {
-        if let Some(spin) = spin.take() {
+/// What a future keeps from one poll to the next.
+#[derive(Debug, Default)]
+struct Turns {
+    spin: Option<AsyncSpin>,
+    /// Its place on the socket's list, once it has slept.
+    key: Option<TaskKey>,
+}
+
+impl Turns {
+    /// Attempts, drives and attempts again; spins by yielding to the executor; registers and attempts once more before
+    /// it lets the task sleep.
+    fn poll<R>(
+        &mut self,
+        socket: &Socket,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> Poll<R> {
+        if let Some(result) = attempt() {
+            return self.succeed(result);
+        }
+        let shard = &socket.context.shard;
+        // Each wait spins at most once: what wakes the task later is the background.
+        self.spin.get_or_insert_with(|| shard.begin_async_spin());
+        shard.drive(Instant::now());
+        if let Some(result) = attempt() {
+            return self.succeed(result);
+        }
+        if self.spin.as_mut().is_some_and(AsyncSpin::goes_on) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let key = *self.key.get_or_insert_with(TaskKey::new);
+        socket.shared.waiters.add_task(key, cx.waker());
+        match attempt() {
+            Some(result) => self.succeed(result),
+            None => {
+                shard.hand_over();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn succeed<R>(&mut self, result: R) -> Poll<R> {
+        if let Some(spin) = self.spin.take() {
             spin.succeed();
         }
         Poll::Ready(result)
-    };
-    if let Some(result) = attempt() {
-        return done(spin, result);
     }
-    let shard = &socket.context.shard;
-    // Each wait spins at most once: what wakes the task later is the background.
-    if spin.is_none() {
-        *spin = Some(shard.begin_async_spin());
-    }
-    shard.drive(Instant::now());
-    if let Some(result) = attempt() {
-        return done(spin, result);
-    }
-    if spin.as_mut().is_some_and(AsyncSpin::goes_on) {
-        cx.waker().wake_by_ref();
-        return Poll::Pending;
-    }
-    socket.shared.waiters.add_task(cx.waker());
-    match attempt() {
-        Some(result) => done(spin, result),
-        None => {
-            shard.hand_over();
-            Poll::Pending
+
+    /// Nobody waits any more.
+    fn leave(&mut self, socket: &Socket) {
+        // In a forked child the list may be locked for ever.
+        if let Some(key) = self.key.take()
+            && !socket.context.is_foreign()
+        {
+            socket.shared.waiters.remove_task(key);
         }
     }
 }
@@ -85,7 +105,7 @@ impl Future for Receive<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let socket = self.socket;
-        poll_driving(socket, &mut self.spin, cx, || {
+        self.turns.poll(socket, cx, || {
             let mut message = Message::EMPTY;
             match socket.recv_once(&mut message) {
                 Ok(true) => Some(Ok(message)),
@@ -102,7 +122,7 @@ impl Future for Send<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let (socket, waiting) = (this.socket, &mut this.message);
-        poll_driving(socket, &mut this.spin, cx, || {
+        this.turns.poll(socket, cx, || {
             let Some(message) = waiting else {
                 // Polled after it was ready.
                 return Some(Ok(()));
@@ -115,6 +135,18 @@ impl Future for Send<'_> {
             *waiting = None;
             Some(result)
         })
+    }
+}
+
+impl Drop for Send<'_> {
+    fn drop(&mut self) {
+        self.turns.leave(self.socket);
+    }
+}
+
+impl Drop for Receive<'_> {
+    fn drop(&mut self) {
+        self.turns.leave(self.socket);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::limits::{BACKGROUND_TURNS, DEEP, GUARD_IDLE_TICKS, GUARD_TICK, TICK, 
 
 impl Shard {
     pub(super) fn is_driven(&self) -> bool {
-        self.leader.load(Ordering::SeqCst) || self.spinners.load(Ordering::SeqCst) > 0
+        self.leader.load(Ordering::SeqCst)
     }
 
     pub(super) fn run_background(self: Arc<Self>) {
@@ -52,6 +52,9 @@ impl Shard {
                     (active, still) = (active + 1, 0);
                 }
                 continue;
+            }
+            if self.sent_away.swap(false, Ordering::SeqCst) {
+                active = active.max(1);
             }
             if active > 0 && !self.handover.swap(false, Ordering::SeqCst) {
                 // Between two calls of a driving application: look again after a tick before taking over.
@@ -106,6 +109,7 @@ impl Shard {
             return;
         }
         let called = self.is_driven()
+            || self.sent_away.load(Ordering::SeqCst)
             || self.guard.load(Ordering::SeqCst)
             || self.dirty_full.load(Ordering::SeqCst)
             || self.stop.load(Ordering::SeqCst);
