@@ -112,7 +112,7 @@ fn start(sock: &Sock, address: &str, wanted: u16) -> Result<()> {
     let quick = |options: &mut fabriq::Options| options.linger = Some(READER_COMES);
     pair.set_options(quick).map_err(|error| errno::of(&error))?;
     pair.bind(address).map_err(|error| errno::of(&error))?;
-    let monitor = sock.socket.monitor();
+    let monitor = sock.socket.monitor().map_err(|error| errno::of(&error))?;
     let thread = std::thread::Builder::new().name("zmq-monitor".to_owned()).spawn(move || {
         forward(&monitor, &pair, wanted);
         drop(pair);

@@ -236,7 +236,7 @@ fn keep(sock: &Sock, option: c_int, value: &[u8]) -> Result<()> {
 }
 
 fn get(sock: &Sock, option: c_int) -> Result<Vec<u8>> {
-    let options = sock.socket.options();
+    let options = sock.socket.options().map_err(|error| errno::of(&error))?;
     let kept = || locked(&sock.local).idle_options.get(&option).cloned();
     let number = match option {
         LAST_ENDPOINT => {

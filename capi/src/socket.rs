@@ -155,8 +155,11 @@ impl Sock {
         }
         drop(local);
         if more {
-            let timeout = if wait { self.socket.options().send_timeout } else { Some(Duration::ZERO) };
-            if let Err(error) = self.socket.admit(&frame, timeout) {
+            let admitted = self.socket.options().and_then(|options| {
+                let timeout = if wait { options.send_timeout } else { Some(Duration::ZERO) };
+                self.socket.admit(&frame, timeout)
+            });
+            if let Err(error) = admitted {
                 return Err((errno::of(&error), frame));
             }
             locked(&self.local).outgoing = Some(Message::new(frame));

@@ -78,7 +78,7 @@ pub(crate) fn print_messages(
 
 /// `false`: nothing came in time.
 fn wait(connection: &Connection, printer: &Printer) -> Result<bool, Failure> {
-    let deadline = connection.timeout().map(|timeout| Instant::now() + timeout);
+    let deadline = connection.timeout().and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let mut items = [PollItem::readable(&connection.socket)];

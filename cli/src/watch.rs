@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fabriq::{DownReason, EventKind, Monitor, Socket, SocketType, Violation};
+use fabriq::{DownReason, Error, EventKind, Monitor, Socket, SocketType, Violation};
 
 use crate::failure::note;
 
@@ -25,16 +25,16 @@ struct Peers {
 
 impl Watch {
     /// Watches `socket` from now on, until it closes. With `waiting`, says that after a while without a peer.
-    pub(crate) fn start(socket: &Socket, waiting: Option<String>, verbose: bool) -> Self {
-        let watch = Self::default();
-        let (monitor, kind, shared) = (socket.monitor(), socket.socket_type(), watch.clone());
+    pub(crate) fn start(socket: &Socket, waiting: Option<String>, verbose: bool) -> Result<Self, Error> {
+        let (watch, monitor) = (Self::default(), socket.monitor()?);
+        let (kind, shared) = (socket.socket_type(), watch.clone());
         let watching = move || shared.run(&monitor, kind, waiting.as_deref(), verbose);
         // Without the thread there is no news, but messages still flow.
         if std::thread::Builder::new().name("watch".to_owned()).spawn(watching).is_err() {
             note("cannot start a thread that watches the connection; going on without");
             watch.changed(|peers| *peers = Peers { met: true, now: 1 });
         }
-        watch
+        Ok(watch)
     }
 
     /// Waits for the first peer whose handshake is over; `None` waits for ever. `false` if none came.

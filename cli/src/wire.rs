@@ -114,7 +114,7 @@ impl Connection {
     pub(crate) fn open(context: Context, socket: Socket, url: &str, how: Opening) -> Result<Self, Failure> {
         let waiting = (!how.bind && !how.quiet)
             .then(|| format!("waiting for a peer at {url}; start one there, or give up with Ctrl-C"));
-        let watch = Watch::start(&socket, waiting, how.verbose);
+        let watch = Watch::start(&socket, waiting, how.verbose)?;
         let url = if how.bind {
             let real = socket.bind(url)?;
             if !how.quiet {
@@ -205,11 +205,11 @@ impl Connection {
     /// Closes and waits until all is delivered to the network, for at most the linger time. With `queued`, a socket
     /// that has never had a peer still holds everything, and waits for one.
     pub(crate) fn finish(self, queued: bool) -> Result<(), Failure> {
-        let linger = self.socket.options().linger;
+        let linger = self.socket.options()?.linger;
         if linger == Some(Duration::ZERO) {
             return Ok(());
         }
-        let deadline = linger.map(|linger| Instant::now() + linger);
+        let deadline = linger.and_then(|linger| Instant::now().checked_add(linger));
         if queued && !self.watch.wait_ready(linger) {
             return Err(self.timed_out("nothing was delivered", linger.unwrap_or_default()));
         }

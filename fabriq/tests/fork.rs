@@ -115,6 +115,9 @@ fn every_call_is_refused(socket: &Socket, endpoint: &str) {
     assert_eq!(socket.subscribe("x").unwrap_err(), Error::Forked);
     assert_eq!(socket.unsubscribe("x").unwrap_err(), Error::Forked);
     assert_eq!(socket.set_options(|_| {}).unwrap_err(), Error::Forked);
+    assert_eq!(socket.options().unwrap_err(), Error::Forked);
+    assert_eq!(socket.monitor().unwrap_err(), Error::Forked);
+    socket.stop_monitor();
     for timeout in [Some(Duration::ZERO), Some(moment), None] {
         assert_eq!(fabriq::poll(&mut [PollItem::readable(socket)], timeout), Err(Error::Forked));
     }
@@ -176,7 +179,7 @@ fn drops_disturb_nobody() {
                 [bound, dialled]
             })
             .collect();
-        let monitor = sockets[0].monitor();
+        let monitor = sockets[0].monitor().unwrap();
         // The child's copies of the very same things.
         let sockets_too = std::mem::ManuallyDrop::new(sockets);
         let context_too = std::mem::ManuallyDrop::new(context.clone());

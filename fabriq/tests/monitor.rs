@@ -28,7 +28,7 @@ fn a_dialled_link_from_first_to_last() {
     let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
     let context = fabriq::context().unwrap();
     let push = socket(&context, SocketType::Push);
-    let monitor = push.monitor();
+    let monitor = push.monitor().unwrap();
     push.connect(&endpoint).unwrap();
     for _ in 0..3 {
         expect!(monitor, endpoint, EventKind::ConnectDelayed);
@@ -59,7 +59,7 @@ fn a_dialled_link_from_first_to_last() {
 fn a_listener_and_its_peers() {
     let context = fabriq::context().unwrap();
     let pull = socket(&context, SocketType::Pull);
-    let monitor = pull.monitor();
+    let monitor = pull.monitor().unwrap();
     let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
     let endpoint = endpoint.as_str();
     // The real port, not the wildcard.
@@ -73,7 +73,7 @@ fn a_listener_and_its_peers() {
     drop(second);
     expect!(monitor, endpoint, EventKind::Disconnected(DownReason::ClosedByPeer, _));
     let error = socket(&context, SocketType::Pull);
-    let errors = error.monitor();
+    let errors = error.monitor().unwrap();
     assert!(error.bind(endpoint).is_err());
     expect!(errors, endpoint, EventKind::BindFailed(OpenError::AddressInUse(_)));
     first.say(&wire::frame(0, b"still here")).unwrap();
@@ -96,7 +96,7 @@ fn refused_dials_back_off() {
     let finder = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp://{}", finder.local_addr().unwrap());
     drop(finder);
-    let monitor = push.monitor();
+    let monitor = push.monitor().unwrap();
     push.connect(&endpoint).unwrap();
     for pause in [4, 8, 16, 32, 32, 32] {
         expect!(monitor, endpoint, EventKind::ConnectDelayed);
@@ -109,8 +109,8 @@ fn refused_dials_back_off() {
 fn a_second_monitor_replaces_the_first() {
     let context = fabriq::context().unwrap();
     let pull = socket(&context, SocketType::Pull);
-    let first = pull.monitor();
-    let second = pull.monitor();
+    let first = pull.monitor().unwrap();
+    let second = pull.monitor().unwrap();
     assert_eq!(next(&first).kind, EventKind::Stopped);
     pull.bind("tcp://127.0.0.1:*").unwrap();
     assert!(matches!(next(&second).kind, EventKind::Listening(_)));
@@ -125,7 +125,7 @@ fn a_second_monitor_replaces_the_first() {
 fn an_unread_monitor_costs_bounded_memory() {
     let context = fabriq::context().unwrap();
     let pull = socket(&context, SocketType::Pull);
-    let monitor = pull.monitor();
+    let monitor = pull.monitor().unwrap();
     let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
     for _ in 0..1500 {
         let mut wire = Wire::connect(endpoint.as_str());
@@ -151,7 +151,7 @@ fn a_monitor_is_a_stream_that_ends_with_its_socket() {
     runtime.block_on(async {
         let context = fabriq::context().unwrap();
         let pull = socket(&context, SocketType::Pull);
-        let mut monitor = std::pin::pin!(pull.monitor());
+        let mut monitor = std::pin::pin!(pull.monitor().unwrap());
         let mut next = async || std::future::poll_fn(|cx| monitor.as_mut().poll_next(cx)).await;
         // Nothing is there yet: the task sleeps until the bind below says something.
         let binding = async {

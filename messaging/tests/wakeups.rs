@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use fabriq_messaging::{Context, EventKind, SocketType};
+use fabriq_messaging::{Context, Error, EventKind, SocketType};
 use transport_core::{
     Armed, Capabilities, Close, Completion, Delivery, Driver, DriverEnv, Endpoint, Flow, Grant, LinkId, Open,
     OpenError, OpenId, Part, Progress, Refused, RefusedReason, SessionKind, SlabKey, Topology, Transport,
@@ -21,12 +21,21 @@ struct Late {
     /// Gets the background to take a turn.
     deadline: Option<Instant>,
     heard: Arc<AtomicBool>,
+    calls: Arc<Calls>,
+}
+
+/// What was asked of the driver.
+#[derive(Debug, Default)]
+struct Calls {
+    opened: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Driver for Late {
     fn open(&mut self, _: Open) -> Result<OpenId, OpenError> {
         let open = OpenId::from(SlabKey::from_u64(1 << 32));
         self.open = Some(open);
+        self.calls.opened.store(true, SeqCst);
         self.deadline = Some(Instant::now());
         Ok(open)
     }
@@ -64,7 +73,9 @@ impl Driver for Late {
     fn post_send(&mut self, _: LinkId, part: Part) -> Result<(), Refused> {
         Err(Refused { part, reason: RefusedReason::Closed })
     }
-    fn close_open(&mut self, _: OpenId) {}
+    fn close_open(&mut self, _: OpenId) {
+        self.calls.closed.store(true, SeqCst);
+    }
     fn close_link(&mut self, _: LinkId, _: Close) {}
     fn room(&self, _: LinkId) -> usize {
         0
@@ -76,8 +87,11 @@ impl Driver for Late {
     }
 }
 
-#[derive(Debug)]
-struct LateTransport;
+/// Its binds never come to anything.
+#[derive(Debug, Default)]
+struct LateTransport {
+    calls: Arc<Calls>,
+}
 
 impl Transport for LateTransport {
     fn schemes(&self) -> &'static [&'static str] {
@@ -93,17 +107,43 @@ impl Transport for LateTransport {
         })
     }
     fn driver(&self, env: DriverEnv) -> Result<Box<dyn Driver>, OpenError> {
-        Ok(Box::new(Late { wake: env.wake, open: None, deadline: None, heard: Arc::default() }))
+        let (heard, calls) = (Arc::default(), self.calls.clone());
+        Ok(Box::new(Late { wake: env.wake, open: None, deadline: None, heard, calls }))
     }
 }
 
 #[test]
 fn a_wake_up_between_the_last_look_and_the_sleep_is_not_lost() {
-    let context = Context::builder().transport(Arc::new(LateTransport)).build().unwrap();
+    let context = Context::builder().transport(Arc::new(LateTransport::default())).build().unwrap();
     let socket = context.socket(SocketType::Push).unwrap();
     socket.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
-    let monitor = socket.monitor();
+    let monitor = socket.monitor().unwrap();
     socket.connect("late://x").unwrap();
     let event = monitor.next_timeout(Duration::from_secs(20)).expect("what the helper said is polled");
     assert_eq!(event.kind, EventKind::Connected(-1));
+}
+
+/// The name of a bind takes for ever to resolve, say. Who ends the wait ends the bind as well.
+#[test]
+fn a_bind_that_is_not_waited_for_is_closed() {
+    for by_shutdown in [true, false] {
+        let transport = LateTransport::default();
+        let calls = transport.calls.clone();
+        let context = Context::builder().transport(Arc::new(transport)).build().unwrap();
+        let socket = context.socket(SocketType::Pull).unwrap();
+        std::thread::scope(|scope| {
+            let binding = scope.spawn(|| socket.bind("late://anywhere"));
+            while !calls.opened.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            if by_shutdown {
+                context.shutdown();
+                assert_eq!(binding.join().unwrap(), Err(Error::Terminated));
+            } else {
+                socket.unbind("late://anywhere").unwrap();
+                assert_eq!(binding.join().unwrap(), Err(Error::NoSuchEndpoint("late://anywhere".into())));
+            }
+        });
+        assert!(calls.closed.load(SeqCst));
+    }
 }

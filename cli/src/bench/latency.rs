@@ -124,7 +124,7 @@ fn open_loop(
     let start = Instant::now();
     let end = start + load.warmup + load.duration;
     // A REP drops replies beyond its high-water mark, so no more than that may be under way.
-    let under_way = u64::from(connection.socket.options().send_hwm);
+    let under_way = u64::from(connection.socket.options()?.send_hwm);
     let intended = |number: u64| start + Duration::from_secs_f64(number as f64 / rate);
     // The number of the first message that is sent after the warm-up.
     let mut warm = None;

@@ -53,7 +53,7 @@ fn ours_are_answered() {
             options.heartbeat_ttl = TIMEOUT;
         })
         .unwrap();
-        let monitor = ours.monitor();
+        let monitor = ours.monitor().unwrap();
         let (ours, theirs) = (Party::Ours(ours), Party::Theirs(world.theirs(SocketType::Dealer)));
         open(&ours, &theirs, we_bind);
         events_until(&monitor, |kind| *kind == EventKind::HandshakeSucceeded);
@@ -75,7 +75,7 @@ fn a_full_queue_is_no_dead_peer() {
         options.receive_buffer = Some(64 << 10);
     })
     .unwrap();
-    let monitor = pull.monitor();
+    let monitor = pull.monitor().unwrap();
     let (pull, push) = (Party::Ours(pull), Party::Theirs(world.theirs(SocketType::Push)));
     push.set_buffers(64 << 10);
     open(&pull, &push, true);
@@ -95,7 +95,7 @@ fn a_full_queue_is_no_dead_peer() {
 }
 
 fn stopped_peer(ours: &Socket, endpoint: &str, python: &mut Python, dialled: bool) {
-    let monitor = ours.monitor();
+    let monitor = ours.monitor().unwrap();
     let echo = |text: &str| {
         ours.send(text).unwrap();
         assert_eq!(ours.recv().unwrap().body(), text);
@@ -181,7 +181,7 @@ fn the_stopped_process() {
     let world = World::new();
     let ours = world.ours(SocketType::Dealer);
     ours.set_options(beat).unwrap();
-    let monitor = ours.monitor();
+    let monitor = ours.monitor().unwrap();
     ours.connect(&endpoint).unwrap();
     events_until(&monitor, |kind| *kind == EventKind::HandshakeSucceeded);
     let (start, mut last) = (Instant::now(), Instant::now());

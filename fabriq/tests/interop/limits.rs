@@ -121,7 +121,7 @@ fn our_maximum_size() {
     let world = World::new();
     let pull = world.ours(SocketType::Pull);
     pull.set_options(|options| options.max_message_size = Some(1000)).unwrap();
-    let monitor = pull.monitor();
+    let monitor = pull.monitor().unwrap();
     let push = world.theirs(SocketType::Push);
     let (pull, push) = (Party::Ours(pull), Party::Theirs(push));
     open(&pull, &push, true);

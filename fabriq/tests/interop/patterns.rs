@@ -258,7 +258,7 @@ fn router_to_router() {
             options.routing_id = "ours".into();
         })
         .unwrap();
-        let monitor = ours.monitor();
+        let monitor = ours.monitor().unwrap();
         let (ours, theirs) = (Party::Ours(ours), world.party(Side::Theirs, SocketType::Router));
         theirs.set_routing_id(b"theirs");
         open(&ours, &theirs, we_bind);

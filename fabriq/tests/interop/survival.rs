@@ -27,7 +27,7 @@ fn a_killed_sender_leaves_whole_messages() {
     for we_bind in [true, false] {
         let world = World::new();
         let pull = world.ours(SocketType::Pull);
-        let monitor = pull.monitor();
+        let monitor = pull.monitor().unwrap();
         let mut endpoint = "tcp://127.0.0.1:*".to_owned();
         if we_bind {
             endpoint = pull.bind(&endpoint).unwrap().to_string();
@@ -125,7 +125,7 @@ fn a_killed_client_stops_no_server() {
     let world = World::new();
     let server = world.ours(SocketType::Rep);
     let endpoint = server.bind("tcp://127.0.0.1:*").unwrap();
-    let monitor = server.monitor();
+    let monitor = server.monitor().unwrap();
     for _ in 0..3 {
         let python = Python::start(&["blocking", "ask-and-hang", "connect", endpoint.as_str()]);
         assert_eq!(server.recv().unwrap().body(), "question");
@@ -147,7 +147,7 @@ fn a_name_is_free_again_after_a_kill() {
     let world = World::new();
     let router = world.ours(SocketType::Router);
     let endpoint = router.bind("tcp://127.0.0.1:*").unwrap();
-    let monitor = router.monitor();
+    let monitor = router.monitor().unwrap();
     for _ in 0..3 {
         let python =
             Python::start(&["blocking", "echo", "connect", endpoint.as_str(), "routing_id=anna", "hello=1"]);

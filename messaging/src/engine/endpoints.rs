@@ -49,6 +49,8 @@ pub(crate) struct OpenRequest {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Pending,
+    /// Somebody has closed it meanwhile.
+    Gone,
     Bound(Endpoint),
     Failed(OpenError),
 }
@@ -133,7 +135,7 @@ impl Core {
     /// How a bind stands.
     pub(crate) fn outcome(&mut self, key: SlabKey) -> Outcome {
         match self.endpoints.find_mut(key) {
-            None => Outcome::Pending,
+            None => Outcome::Gone,
             Some(state) => match (&state.real, state.failed.take()) {
                 (_, Some(error)) => {
                     self.endpoints.remove(key);
@@ -207,12 +209,16 @@ impl Core {
         self.jitter ^= self.jitter << 13;
         self.jitter ^= self.jitter >> 7;
         self.jitter ^= self.jitter << 17;
-        let pause = state.pause + interval.mul_f64((self.jitter >> 11) as f64 / (1u64 << 53) as f64 / 2.0);
+        let jitter = interval.mul_f64((self.jitter >> 11) as f64 / (1u64 << 53) as f64 / 2.0);
+        let pause = state.pause.saturating_add(jitter);
         if max > interval {
-            state.pause = (state.pause * 2).min(max);
+            state.pause = state.pause.saturating_mul(2).min(max);
         }
         state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectRetried(pause.as_millis() as u64));
-        self.timers.push(Reverse((now + pause, Timer::Reconnect(key))));
+        // A time beyond what the clock can say never comes.
+        if let Some(due) = now.checked_add(pause) {
+            self.timers.push(Reverse((due, Timer::Reconnect(key))));
+        }
     }
 
     /// Gives a bound or connected URL up. `false`: this socket has no such endpoint.
@@ -234,6 +240,11 @@ impl Core {
         self.let_go(key, linger, now);
         self.drop_endpoint(key, linger, now);
         true
+    }
+
+    /// Gives up a bind whose caller does not wait for its outcome any more.
+    pub(crate) fn abandon(&mut self, key: SlabKey, now: Instant) {
+        self.drop_endpoint(key, None, now);
     }
 
     /// What giving an endpoint up means for its links, as in libzmq: those that a listener accepted are closed with it,

@@ -35,7 +35,7 @@ pub(crate) struct ContextShared {
     send_pool: FramePool,
     /// Whether they are shut down, and each by its address.
     sockets: Mutex<(bool, HashMap<usize, Weak<SocketShared>>)>,
-    fork: &'static ForkMark,
+    pub(super) fork: &'static ForkMark,
 }
 
 /// Settings of a context.
@@ -49,7 +49,7 @@ pub struct ContextBuilder {
 }
 
 impl ContextBuilder {
-    /// A builder with no transport; the `fabriq` crate's `Context::new` has all that are built in.
+    /// A builder with no transport; the `fabriq` crate's `context()` has all that are built in.
     pub fn new() -> Self {
         Self {
             transports: Vec::new(),
@@ -158,7 +158,8 @@ impl Context {
     /// `false` if that was too short. A forked child has nothing to wait for.
     pub fn wait_until_sent(&self, timeout: Option<Duration>) -> bool {
         self.shared.is_foreign()
-            || self.shared.shard.wait_until_quiet(timeout.map(|timeout| Instant::now() + timeout))
+            // A time beyond what the clock can say is for ever.
+            || self.shared.shard.wait_until_quiet(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
     /// Lends a writable frame of `len` bytes from the pool, to fill and send without a copy. Beyond the pool's budget,

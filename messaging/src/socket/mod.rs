@@ -8,8 +8,8 @@ mod poll;
 pub(crate) mod shared;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use transport_core::{Deferral, Endpoint, Frame, FrameMut, OpenError, Role};
@@ -21,7 +21,7 @@ use crate::engine::{OpenRequest, Outcome, Pace, Target, Wait, Waiters};
 use crate::error::{Error, SendError};
 use crate::message::Message;
 use crate::pattern::{Behaviour, NotReceived, NotSent, PatternOptions};
-use crate::session::{Heartbeat, SessionConfig};
+use crate::session::{Heartbeat, SessionConfig, TOPIC_MAX};
 use crate::socket_type::SocketType;
 use context::ContextShared;
 use monitor::{Monitor, MonitorQueue};
@@ -57,16 +57,22 @@ impl Socket {
     // ---- options ----
 
     /// The options as they are now.
-    pub fn options(&self) -> Options {
-        self.shared.options().clone()
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::Terminated`].
+    pub fn options(&self) -> Result<Options, Error> {
+        self.check()?;
+        Ok(self.shared.options().clone())
     }
 
-    /// Changes options. Marks and timeouts count at once, the rest for endpoints opened from now on.
+    /// Changes options. Marks and timeouts count at once, the rest for endpoints opened from now on. `change` gets a
+    /// copy, and changes of other threads come before or after it; it must not change this socket's options itself.
     ///
     /// Fails with [`Error::Invalid`], and changes nothing, when a value is out of its range.
     pub fn set_options(&self, change: impl FnOnce(&mut Options)) -> Result<(), Error> {
         self.check()?;
-        let mut changed = self.options();
+        let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = self.options()?;
         change(&mut changed);
         let id = &changed.routing_id;
         if id.len() > transport_core::limits::ROUTING_ID_MAX || id.first() == Some(&0) {
@@ -100,13 +106,19 @@ impl Socket {
         let key = self.open(endpoint, Role::Bind)?;
         let shared: &dyn Target = &*self.shared;
         let wait = Wait { targets: &[shared], deadline: None, fds: &[] };
-        let outcome =
-            self.context.shard.wait(&wait, || match self.context.shard.with_core(|core| core.outcome(key)) {
-                Outcome::Pending => None,
-                Outcome::Bound(endpoint) => Some(Ok(endpoint)),
-                Outcome::Failed(error) => Some(Err(error.into())),
-            });
-        outcome?
+        let shard = &self.context.shard;
+        let outcome = shard.wait(&wait, || match shard.with_core(|core| core.outcome(key)) {
+            Outcome::Pending => self.check().err().map(Err),
+            Outcome::Bound(endpoint) => Some(Ok(endpoint)),
+            Outcome::Failed(error) => Some(Err(error.into())),
+            // `unbind`, by another thread.
+            Outcome::Gone => Some(Err(Error::NoSuchEndpoint(endpoint.into()))),
+        });
+        let bound = outcome.and_then(|outcome| outcome);
+        if bound.is_err() {
+            shard.with_core(|core| core.abandon(key, Instant::now()));
+        }
+        bound
     }
 
     /// Dials `endpoint`, now and whenever the link breaks. Returns at once: messages queue until the peer is there,
@@ -123,7 +135,7 @@ impl Socket {
         let capabilities = transport.capabilities(&endpoint, self.shared.kind.flow())?;
         context::check_fit(self.shared.kind, &endpoint, &capabilities)?;
         let driver = shard.driver_for(endpoint.scheme(), &transport)?;
-        let options = self.options();
+        let options = self.options()?;
         let config = Arc::new(SessionConfig {
             socket_type: self.shared.kind,
             routing_id: options.routing_id.clone(),
@@ -356,10 +368,11 @@ impl Socket {
     }
 
     /// Calls `waker` once, when the socket may have become readable or writable, or its context ends. The background
-    /// does the I/O from here on. Look at the socket after this call, not before.
+    /// does the I/O from here on. Look at the socket after this call, not before. A second waker takes the place of the
+    /// first.
     #[doc(hidden)]
     pub fn wake_when_changed(&self, waker: &std::task::Waker) {
-        self.shared.waiters.add_task(waker);
+        self.shared.waiters.add_task(self.shared.bell, waker);
         if self.is_usable() {
             self.context.shard.hand_over();
         }
@@ -391,6 +404,9 @@ impl Socket {
         if self.shared.kind != SocketType::Sub {
             return Err(Error::NotSupported(self.shared.kind, "subscribe; use a SUB socket"));
         }
+        if subscribe && topic.len() > TOPIC_MAX {
+            return Err(Error::Invalid("a topic has at most 65536 bytes, since a PUB refuses longer ones"));
+        }
         let deferral = Deferral::begin();
         let mut state = self.shared.lock();
         let changed = state.subscribe(subscribe, topic);
@@ -416,15 +432,21 @@ impl Socket {
     }
 
     /// Records the socket's events from now on. A second monitor replaces the first.
-    pub fn monitor(&self) -> Monitor {
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::Terminated`].
+    pub fn monitor(&self) -> Result<Monitor, Error> {
+        self.check()?;
         let queue = Arc::new(MonitorQueue::default());
         self.shared.set_monitor(Some(queue.clone()));
-        Monitor(queue)
+        Ok(Monitor::new(queue, self.context.fork))
     }
 
     /// Stops recording; the monitor gets [`monitor::EventKind::Stopped`].
     pub fn stop_monitor(&self) {
-        self.shared.set_monitor(None);
+        if !self.context.is_foreign() {
+            self.shared.set_monitor(None);
+        }
     }
 
     // ---- life ----

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use transport_core::{DownReason, OpenError};
 
-use crate::engine::Waiters;
+use crate::engine::{TaskKey, Waiters};
+use crate::fork::ForkMark;
 
 /// Something that happened to one of a socket's endpoints or links.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,37 +57,47 @@ pub enum EventKind {
 /// Reads a socket's events: by calls that wait, or as a [`Stream`] that ends after [`EventKind::Stopped`]. Dropping it stops
 /// the recording. Thread-safe.
 #[derive(Debug)]
-pub struct Monitor(pub(crate) Arc<MonitorQueue>);
+pub struct Monitor {
+    queue: Arc<MonitorQueue>,
+    key: TaskKey,
+    fork: &'static ForkMark,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct MonitorQueue {
-    events: Mutex<VecDeque<Event>>,
-    stopped: AtomicBool,
+    record: Mutex<Record>,
     dropped: AtomicU64,
-    pub(crate) waiters: Waiters,
+    waiters: Waiters,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    events: VecDeque<Event>,
+    /// The last event was pushed, or nobody reads any more.
+    ended: bool,
 }
 
 impl MonitorQueue {
-    pub(crate) fn push(&self, event: Event) {
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        if events.len() >= crate::limits::MONITOR_EVENTS && event.kind != EventKind::Stopped {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records an event. `false`: the record has ended.
+    pub(crate) fn push(&self, event: Event) -> bool {
+        let mut record = self.record();
+        if record.ended {
+            return false;
         }
         let last = event.kind == EventKind::Stopped;
-        events.push_back(event);
-        drop(events);
-        self.stopped.fetch_or(last, Ordering::AcqRel);
+        if record.events.len() >= crate::limits::MONITOR_EVENTS && !last {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        record.events.push_back(event);
+        record.ended = last;
+        drop(record);
         self.waiters.wake_all();
-    }
-
-    /// Whether the last event was pushed.
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn pop(&self) -> Option<Event> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        true
     }
 }
 
@@ -94,35 +105,69 @@ impl Stream for Monitor {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        let queue = &self.0;
-        if let Some(event) = queue.pop() {
-            return Poll::Ready(Some(event));
+        if self.fork.is_foreign() {
+            return Poll::Ready(None);
         }
-        queue.waiters.add_task(cx.waker());
-        // Again, since an event may have come before the waker was on the list; and in this order, since nothing is
-        // pushed once the queue counts as stopped.
-        let stopped = queue.is_stopped();
-        match queue.pop() {
-            None if !stopped => Poll::Pending,
-            event => Poll::Ready(event),
+        let look = || {
+            let mut record = self.queue.record();
+            match record.events.pop_front() {
+                None if !record.ended => Poll::Pending,
+                event => Poll::Ready(event),
+            }
+        };
+        if let Poll::Ready(event) = look() {
+            return Poll::Ready(event);
         }
+        self.queue.waiters.add_task(self.key, cx.waker());
+        // Again, since an event may have come before the waker was on the list.
+        look()
     }
 }
 
 impl Monitor {
-    /// The next event, if there is one.
-    pub fn try_next(&self) -> Option<Event> {
-        self.0.pop()
+    pub(super) fn new(queue: Arc<MonitorQueue>, fork: &'static ForkMark) -> Self {
+        Self { queue, key: TaskKey::new(), fork }
     }
 
-    /// Waits for the next event; `None` after `timeout`.
+    /// The next event, if there is one. A forked child gets none.
+    pub fn try_next(&self) -> Option<Event> {
+        if self.fork.is_foreign() {
+            return None;
+        }
+        self.queue.record().events.pop_front()
+    }
+
+    /// Waits for the next event; `None` after `timeout`, and at once when nothing can follow any more.
     pub fn next_timeout(&self, timeout: std::time::Duration) -> Option<Event> {
-        let deadline = std::time::Instant::now() + timeout;
-        self.0.waiters.wait_plainly(Some(deadline), || self.0.pop())
+        if self.fork.is_foreign() {
+            return None;
+        }
+        // A time beyond what the clock can say is for ever.
+        let deadline = std::time::Instant::now().checked_add(timeout);
+        let next = self.queue.waiters.wait_plainly(deadline, || {
+            let mut record = self.queue.record();
+            let event = record.events.pop_front();
+            (event.is_some() || record.ended).then_some(event)
+        });
+        next.flatten()
     }
 
     /// Events that were dropped because nobody read them in time.
     pub fn dropped(&self) -> u64 {
-        self.0.dropped.load(Ordering::Relaxed)
+        self.queue.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if self.fork.is_foreign() {
+            return;
+        }
+        let mut record = self.queue.record();
+        record.ended = true;
+        let unread = std::mem::take(&mut record.events);
+        drop(record);
+        drop(unread);
+        self.queue.waiters.remove_task(self.key);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, Timespec};
 
 use super::Socket;
-use crate::engine::{Target, Wait};
+use crate::engine::{Target, Wait, timespec};
 use crate::error::Error;
 
 /// What to wait for on a socket.
@@ -73,10 +73,7 @@ pub fn poll_with_fds(
     };
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let Some(first) = items.first() else {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
+        let timeout = timeout.map(timespec);
         return rustix::event::poll(fds, timeout.as_ref()).map_err(|error| match error {
             rustix::io::Errno::INTR => Error::Interrupted,
             error => Error::System("poll", error.raw_os_error()),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use transport_core::{Frame, Part, Slab, SlabKey};
 
-use crate::engine::{Pacing, Shard, Waiters};
+use crate::engine::{Pacing, Shard, TaskKey, Waiters};
 use crate::message::Message;
 use crate::pattern::{Behaviour, NotReceived, NotSent, Pattern, PipeId, Pipes};
 use crate::queue::{Reader, Writer};
@@ -20,7 +20,11 @@ use crate::socket_type::SocketType;
 pub(crate) struct SocketShared {
     pub(crate) kind: SocketType,
     pub(crate) options: Mutex<Options>,
+    /// Held while options change, from the copy that is changed to the pipes that are told.
+    pub(crate) changing: Mutex<()>,
     pub(crate) waiters: Waiters,
+    /// Of the one waker that `wake_when_changed` registers.
+    pub(crate) bell: TaskKey,
     /// OPEN, TERMINATED (calls fail, close is still owed) or CLOSED.
     pub(crate) life: AtomicU8,
     state: Mutex<SocketState>,
@@ -77,7 +81,9 @@ impl SocketShared {
         Arc::new(Self {
             kind,
             options: Mutex::new(Options::default()),
+            changing: Mutex::new(()),
             waiters: Waiters::default(),
+            bell: TaskKey::new(),
             life: AtomicU8::new(OPEN),
             state: Mutex::new(SocketState {
                 pattern,
@@ -154,9 +160,13 @@ impl SocketShared {
     /// Records an event if anyone listens.
     pub(crate) fn emit(&self, endpoint: &str, kind: impl FnOnce() -> EventKind) {
         if self.monitored.load(Ordering::Relaxed) {
-            let monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(queue) = monitor {
-                queue.push(Event { endpoint: endpoint.to_owned(), kind: kind() });
+            // Under the lock, so that nothing follows the last event of `set_monitor`. Readers take no other lock.
+            let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+            let event = Event { endpoint: endpoint.to_owned(), kind: kind() };
+            if monitor.as_ref().is_some_and(|queue| !queue.push(event)) {
+                // Its reader is gone.
+                *monitor = None;
+                self.monitored.store(false, Ordering::Relaxed);
             }
         }
     }
