@@ -12,7 +12,7 @@ use crate::{Result, export, text};
 const LIVE: u32 = 0x6d73_6721;
 const INLINE: usize = 40;
 /// Frames up to this size hold their bytes themselves, so their address changes when they move.
-const FRAME_INLINE: usize = 70;
+const FRAME_INLINE: usize = Frame::INLINE_MAX;
 
 const MORE: c_int = 1;
 const SRCFD: c_int = 2;

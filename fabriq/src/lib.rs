@@ -52,3 +52,16 @@ pub fn builder() -> ContextBuilder {
 pub fn context() -> Result<Context, Error> {
     builder().build()
 }
+
+/// What the documentation says of threads, told to the compiler.
+const _: () = {
+    const fn thread_safe<T: std::marker::Send + Sync>() {}
+    thread_safe::<Context>();
+    thread_safe::<Socket>();
+    thread_safe::<Monitor>();
+    thread_safe::<Frame>();
+    thread_safe::<Message>();
+    thread_safe::<Error>();
+    thread_safe::<Send<'_>>();
+    thread_safe::<Receive<'_>>();
+};

@@ -351,4 +351,21 @@ fn errors_name_the_url_and_the_remedy() {
     let said = context.socket(SocketType::Pull).unwrap().bind(first.as_str()).unwrap_err().to_string();
     assert!(said.contains("in use") && said.contains(first.as_str()), "{said}");
     assert!(matches!(socket.unbind("tcp://127.0.0.1:1"), Err(Error::NoSuchEndpoint(_))));
+    // What comes later is told by the monitor.
+    let monitor = socket.monitor().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, want) in [
+        (format!("tcp://{nobody}"), "start the peer, or check the port"),
+        ("tcp://no-such-host.invalid:5555".to_owned(), "check it with `getent hosts no-such-host.invalid`"),
+    ] {
+        socket.connect(&url).unwrap();
+        let said = loop {
+            match monitor.next_timeout(PATIENCE).expect("the dial fails").kind {
+                fabriq::EventKind::ConnectFailed(error) => break error.to_string(),
+                _ => continue,
+            }
+        };
+        assert!(said.contains(&url) && said.contains(want), "{said}");
+        socket.disconnect(&url).unwrap();
+    }
 }

@@ -34,7 +34,7 @@ pub enum OpenError {
         why: String,
     },
     /// Nobody listens there, or the network says no.
-    #[error("cannot reach {endpoint}: {why}")]
+    #[error("cannot reach {endpoint}: {why}{}", remedy(*errno))]
     Unreachable {
         /// What was dialled.
         endpoint: Endpoint,
@@ -61,6 +61,20 @@ pub enum OpenError {
         /// The schemes there are.
         known: String,
     },
+}
+
+/// What to do about a peer that cannot be reached.
+fn remedy(errno: i32) -> &'static str {
+    use std::io::ErrorKind;
+    match std::io::Error::from_raw_os_error(errno).kind() {
+        ErrorKind::ConnectionRefused => "; start the peer, or check the port",
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            "; check the address, and the route with `ip route get`"
+        }
+        ErrorKind::TimedOut => "; check the address, and that no firewall drops the packets",
+        ErrorKind::ConnectionReset => "; check that a peer of the same protocol listens there",
+        _ => "",
+    }
 }
 
 /// What a peer did that costs it its link. Never our own bug, and never a panic.

@@ -143,6 +143,9 @@ impl Drop for Free {
 }
 
 impl Frame {
+    /// Frames of up to so many bytes hold them themselves, so that these move when the frame does.
+    pub const INLINE_MAX: usize = INLINE_MAX;
+
     /// No bytes.
     pub const EMPTY: Self = Self::with(Body { inline: [0; INLINE_MAX] }, Kind::Inline, 0);
 

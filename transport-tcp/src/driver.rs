@@ -475,10 +475,16 @@ impl TcpDriver {
         }
         let (why, errno) = match reason {
             DownReason::Broken(errno) => (Errno::from_raw_os_error(errno).to_string(), errno),
-            DownReason::TimedOut => {
-                ("connected, but the peer said no hello in time".to_owned(), Errno::TIMEDOUT.raw_os_error())
-            }
-            DownReason::ClosedByPeer => ("the peer closed the connection before it said hello".to_owned(), 0),
+            DownReason::TimedOut => (
+                "connected, but the peer said no hello in time; check that a ZeroMQ peer listens there"
+                    .to_owned(),
+                Errno::TIMEDOUT.raw_os_error(),
+            ),
+            DownReason::ClosedByPeer => (
+                "the peer closed the connection before it said hello; check that a ZeroMQ peer listens there"
+                    .to_owned(),
+                0,
+            ),
             reason => (reason.to_string(), 0),
         };
         self.unreachable(link.open, why, errno);

@@ -111,7 +111,9 @@ fn addresses(place: &Place, ipv6: bool) -> Result<Vec<SocketAddr>, String> {
     };
     let found: Vec<SocketAddr> = (name.as_str(), place.port)
         .to_socket_addrs()
-        .map_err(|error| format!("the name `{name}` does not resolve: {error}"))?
+        .map_err(|error| {
+            format!("the name `{name}` does not resolve: {error}; check it with `getent hosts {name}`")
+        })?
         .collect();
     let none = found.is_empty();
     let mut usable: Vec<SocketAddr> =
@@ -119,7 +121,9 @@ fn addresses(place: &Place, ipv6: bool) -> Result<Vec<SocketAddr>, String> {
     usable.dedup();
     match usable.is_empty() {
         false => Ok(usable),
-        true if none => Err(format!("the name `{name}` has no addresses")),
+        true if none => {
+            Err(format!("the name `{name}` has no addresses; check it with `getent hosts {name}`"))
+        }
         true => Err(format!("the name `{name}` has IPv6 addresses only; switch IPv6 on for this socket")),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Core {
     /// Conduits whose senders may publish quietly.
     guarded: Vec<SlabKey>,
     guarding: bool,
-    /// What the sleepers believe the next deadline to be; see `Shard::after_unlock`.
+    /// What the sleepers believe the next deadline to be; see `Shard::unlock`.
     pub(crate) announced: Option<Instant>,
     /// Since all drivers let their caller sleep none was polled, nor told what makes work for a poll: a grant, an end.
     armed: bool,

@@ -30,6 +30,9 @@ use crate::limits::{CORE_LOST, FEEDING_TURNS, LAST_LOOK_TURNS, LISTS, SPIN};
 const OWN_EVENT: u64 = 0;
 const DRIVER: u64 = 1;
 
+const NO_DESCRIPTOR: &str = "no epoll or eventfd descriptor; raise the limit of open files (ulimit -n)";
+const NO_THREAD: &str = "no background thread; raise the limit of threads (ulimit -u)";
+
 const EPOLL: u32 = 0;
 const AWAKE: u32 = 1;
 const TICKING: u32 = 2;
@@ -119,8 +122,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shard {
     /// A shard and its background thread.
     pub(crate) fn start(context: u64, spin: Duration, receive_pool: FramePool) -> Result<Arc<Self>, Error> {
-        let refuse =
-            |error: rustix::io::Errno| Error::System("no epoll or eventfd descriptor", error.raw_os_error());
+        let refuse = |error: rustix::io::Errno| Error::System(NO_DESCRIPTOR, error.raw_os_error());
         let leader_event = Arc::new(Event::new().map_err(refuse)?);
         let background_event = Event::new().map_err(refuse)?;
         let leader_epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(refuse)?;
@@ -163,7 +165,7 @@ impl Shard {
         let thread = std::thread::Builder::new()
             .name(format!("fabriq-{context}"))
             .spawn(move || own.run_background())
-            .map_err(|error| Error::System("no background thread", error.raw_os_error().unwrap_or(0)))?;
+            .map_err(|error| Error::System(NO_THREAD, error.raw_os_error().unwrap_or(0)))?;
         let _ = shard.background_thread.set(thread.thread().clone());
         Ok(shard)
     }
@@ -405,7 +407,7 @@ impl Shard {
             *waiter = Some(if wait.fds.is_empty() {
                 Waiter::of_shard(&self.leader_event)
             } else {
-                Waiter::with_event().map_err(|error| Error::System("no eventfd", error.raw_os_error()))?
+                Waiter::with_event().map_err(|error| Error::System(NO_DESCRIPTOR, error.raw_os_error()))?
             });
         }
         waiter.as_ref().ok_or(Error::Again)
@@ -422,12 +424,13 @@ impl Shard {
                 return Ok(result);
             }
             // What this thread has just made room for, or queued, may be what it waits for.
-            if waiter.is_some() && self.drive(Instant::now()) {
-                continue;
-            }
+            let moved = waiter.is_some() && self.drive(Instant::now());
             if wait.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.pass_on();
-                return Err(Error::Again);
+                return attempt().ok_or(Error::Again);
+            }
+            if moved {
+                continue;
             }
             if !self.leader.swap(true, Ordering::SeqCst) {
                 let result = self.lead(wait, attempt, waiter);
