@@ -18,13 +18,16 @@ pub(crate) const LAST_LOOK_TURNS: usize = 32;
 /// Parts granted to a link in the middle of a multipart message whose pipe is full, so that the message can end.
 pub(crate) const GRANT_TO_FINISH: u64 = 64;
 
-/// Bytes that may wait unflushed in one socket before the sender flushes: as much as one writev carries well.
+/// Bytes that may wait unflushed in one socket, for each link that a flush writes to, before the sender flushes: as much as one writev carries well.
 pub(crate) const FLUSH_BYTES: usize = 64 << 10;
+
+/// Links for which the two bounds of a burst are raised: a burst to more of them waits no longer than for so many.
+pub(crate) const FLUSH_LINKS_MAX: u32 = 64;
 
 /// Below so many waiting bytes a burst counts as thin, and a flush comes after one write's time instead of four.
 pub(crate) const THIN_BYTES: usize = 8 << 10;
 
-/// Sends that may follow each other too closely before a burst is assumed and they are only queued.
+/// Writes that may follow each other too closely before a burst is assumed and messages are only queued.
 pub(crate) const WRITES_IN_A_ROW: u32 = 8;
 
 /// Bounds of what a write is taken to cost; the measured minimum in between is used. Unbounded, the cost of waking a

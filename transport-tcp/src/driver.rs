@@ -447,6 +447,18 @@ impl TcpDriver {
         }
     }
 
+    /// Has a link go on in the next poll before others, since it has a buffer of read bytes: as others would fill one
+    /// each, all of them would miss the cache. It stays first for no longer than one read lasts.
+    fn put_first(&mut self, id: LinkId) {
+        if let Some(link) = self.links.find_mut(id) {
+            if link.queued {
+                self.queue.retain(|queued| *queued != id);
+            }
+            link.queued = true;
+            self.queue.push_front(id);
+        }
+    }
+
     /// Takes the link out, and says so.
     fn end_link(&mut self, id: LinkId, reason: DownReason) {
         let Some(mut link) = self.links.remove(id) else {
@@ -560,6 +572,7 @@ impl TcpDriver {
         match turn {
             Turn::Rest => {}
             Turn::Again => self.enqueue(id),
+            Turn::Limit => self.put_first(id),
             Turn::Look => self.untimed.push(Timed::Look(id)),
             Turn::Ended(reason) => self.end_link(id, reason),
             Turn::Greeted(hello) => {

@@ -44,6 +44,8 @@ pub(crate) enum Turn {
     Rest,
     /// There is more to do at once.
     Again,
+    /// The caller's limit was reached within what has been read.
+    Limit,
     /// Nothing more to do until something happens, or [`Link::look_pause`] has passed.
     Look,
     /// The peer's greeting is complete.
@@ -326,7 +328,7 @@ impl Link {
         loop {
             match self.incoming.deliver(&mut io.buffers, id, limit, out) {
                 Ok(Stop::Hungry) => {}
-                Ok(Stop::Budget) => return (got, Turn::Again),
+                Ok(Stop::Budget) => return (got, Turn::Limit),
                 Ok(Stop::Paused) => {
                     self.paused = true;
                     self.incoming.settle(&mut io.buffers);

@@ -36,6 +36,8 @@ pub(crate) struct Core {
     /// Conduits whose senders may publish quietly.
     guarded: Vec<SlabKey>,
     guarding: bool,
+    guard_found: bool,
+    links_written: u32,
     /// What the sleepers believe the next deadline to be; see `Shard::unlock`.
     pub(crate) announced: Option<Instant>,
     /// Since all drivers let their caller sleep none was polled, nor told what makes work for a poll: a grant, an end.
@@ -77,6 +79,8 @@ impl Core {
             attending: Vec::with_capacity(LISTS),
             guarded: Vec::with_capacity(LISTS),
             guarding: false,
+            guard_found: false,
+            links_written: 0,
             announced: None,
             armed: false,
             jitter: seed | 1,
@@ -208,6 +212,11 @@ impl Core {
             starved |= slot.starved;
         }
         starved
+    }
+
+    /// To how many links messages were posted since the last call.
+    pub(crate) fn take_links_written(&mut self) -> u32 {
+        std::mem::take(&mut self.links_written)
     }
 
     fn flush(&mut self) {
@@ -539,6 +548,7 @@ impl Core {
                     }
                 }
             }
+            self.links_written += u32::from(moved);
             slot.starved |= room == 0;
             if room == 0 && moved && conduit.session.as_ref().is_some_and(Session::is_in_process) {
                 // The peer's pipe is full, so nothing goes on by itself until its application reads. What it took makes
@@ -713,7 +723,13 @@ impl Core {
             }
         }
         self.flush_out(now);
+        self.guard_found |= found;
         found
+    }
+
+    /// Whether a `guard_look` by anyone has found something since the last call.
+    pub(crate) fn take_guard_found(&mut self) -> bool {
+        std::mem::take(&mut self.guard_found)
     }
 
     /// Takes the promise back. The caller passes a barrier on all threads and then calls `guard_look` once more.

@@ -334,18 +334,22 @@ impl Shard {
         self.guard.load(Ordering::Relaxed)
     }
 
-    /// Sends what is queued from this thread, or leaves it to the thread that has the lock at this moment.
-    pub(crate) fn flush_now(&self) {
+    /// Sends what is queued from this thread, or leaves it to the thread that has the lock at this moment. Returns to how
+    /// many links it wrote.
+    pub(crate) fn flush_now(&self) -> u32 {
         let _deferral = Deferral::begin();
         // The dirty flag is up already; this fence and the one in `unlock` make sure that either we get the lock or
         // its holder sees the flag after letting go.
         fence(Ordering::SeqCst);
-        let Some(mut core) = self.try_core() else { return };
+        let Some(mut core) = self.try_core() else { return 0 };
         let now = Instant::now();
+        core.take_links_written();
         self.attend_dirty(&mut core, now);
         core.flush_out(now);
         self.feed(&mut core);
+        let links = core.take_links_written();
         self.unlock(core);
+        links
     }
 
     /// Asks the background to look after what is queued, since its sender may not come back.
@@ -474,6 +478,8 @@ impl Shard {
         let mut last = start;
         let mut lost = false;
         let mut turns = 0u32;
+        // What this thread has queued may be what its answer waits for.
+        self.look_guarded();
         loop {
             let now = Instant::now();
             let moved = self.drive(now);
@@ -536,6 +542,19 @@ impl Shard {
         let moved = self.turn(&mut core, now);
         self.unlock(core);
         moved
+    }
+
+    /// Sends what was published quietly, which the guard alone knows of and comes to later, if nobody else has the lock.
+    pub(crate) fn look_guarded(&self) {
+        if !self.is_guarding() {
+            return;
+        }
+        let _deferral = Deferral::begin();
+        let Some(mut core) = self.try_core() else { return };
+        if core.is_guarding() {
+            core.guard_look(Instant::now());
+        }
+        self.unlock(core);
     }
 
     /// The last look of a call that may not wait: takes turns until `attempt` gives something or nothing moves any more.
@@ -665,6 +684,7 @@ impl Shard {
     pub(crate) fn begin_async_spin(&self) -> AsyncSpin {
         let start = Instant::now();
         let budget = locked(&self.spin).budget();
+        self.look_guarded();
         let shard = (budget > Duration::ZERO).then(|| self.this.upgrade()).flatten();
         if shard.is_some() {
             self.sent_away.store(true, Ordering::SeqCst);

@@ -269,10 +269,10 @@ impl Socket {
 
     fn flush(&self) {
         let start = Instant::now();
-        self.context.shard.flush_now();
+        let links = self.context.shard.flush_now();
         let end = Instant::now();
         let _deferral = Deferral::begin();
-        self.shared.lock().pacing.flushed(start, end);
+        self.shared.lock().pacing.flushed(start, end, links);
     }
 
     #[cold]

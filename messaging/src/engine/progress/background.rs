@@ -136,7 +136,8 @@ impl Shard {
                 let _deferral = Deferral::begin();
                 let mut core = locked(&self.core);
                 let now = Instant::now();
-                let found = core.guard_look(now) | self.turn(&mut core, now);
+                core.guard_look(now);
+                let found = core.take_guard_found() | self.turn(&mut core, now);
                 self.unlock(core);
                 found
             };
