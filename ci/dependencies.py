@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Checks that dependencies point one way only (ARCHITECTURE.md), from cargo metadata. Looks at no code."""
+"""Holds the tree to what its documents say of it: dependencies point one way only and `unsafe` sits in the files that are
+named (ARCHITECTURE.md). Judges no code."""
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -19,28 +22,91 @@ ALLOWED = {
     "fabriq-testkit": CORE,
 }
 
-metadata = json.loads(
-    subprocess.check_output(["cargo", "metadata", "--format-version=1", "--no-deps"])
-)
-members = {package["name"]: package for package in metadata["packages"]}
-wrong = [f"{name} is in no rule; add it to ci/dependencies.py" for name in members.keys() - ALLOWED.keys()]
-wrong += [f"{name} is in the rules but not in the workspace" for name in ALLOWED.keys() - members.keys()]
-for name, package in members.items():
-    for dependency in package["dependencies"]:
-        target = dependency["name"]
-        if target not in members:
-            continue
-        if dependency["kind"] == "dev":
-            # Tests may use the testkit; a test of messaging may use real transports; nothing else.
-            allowed = {"fabriq-testkit"} | ALLOWED.get(name, set())
-            if name in {"fabriq-messaging", "fabriq-testkit"}:
-                allowed |= TRANSPORTS
-        else:
-            allowed = ALLOWED.get(name, set())
-        if target not in allowed:
-            wrong.append(f"{name} must not depend on {target} ({dependency['kind'] or 'normal'})")
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-for line in wrong:
-    print(line, file=sys.stderr)
-print(f"dependencies: {len(members)} crates checked, {len(wrong)} wrong")
-sys.exit(bool(wrong))
+# What may hold the word `unsafe` without meaning it. Raw strings first: a backslash escapes nothing in them.
+NOT_CODE = re.compile(
+    r"""(?<!\w)[bc]?r(?P<hashes>\#*)".*?"(?P=hashes)  # a raw string
+      | "(?:\\.|[^"\\])*"                             # a string
+      | '(?:\\[^']+|\\'|[^'\\])'                      # a character, but no lifetime
+      | //[^\n]*                                      # a comment
+      | /\*.*?\*/                                     # a comment, not nested
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+TEST_MODULE = re.compile(r"#\[cfg\((?:all\([^()]*?)?\btest\b[^\]]*\]\s*(?:pub(?:\([a-z]+\))?\s+)?mod\s+\w+\s*\{")
+
+
+def directions(members):
+    """What is wrong with the dependencies between the workspace's crates."""
+    for name in members.keys() - ALLOWED.keys():
+        yield f"{name} is in no rule; add it to ci/dependencies.py"
+    for name in ALLOWED.keys() - members.keys():
+        yield f"{name} is in the rules but not in the workspace"
+    for name, package in members.items():
+        for dependency in package["dependencies"]:
+            target = dependency["name"]
+            if target not in members:
+                continue
+            allowed = ALLOWED.get(name, set())
+            if dependency["kind"] == "dev":
+                # Tests may use the testkit; a test of messaging may use real transports; nothing else.
+                allowed = allowed | {"fabriq-testkit"}
+                if name in {"fabriq-messaging", "fabriq-testkit"}:
+                    allowed = allowed | TRANSPORTS
+            if target not in allowed:
+                yield f"{name} must not depend on {target} ({dependency['kind'] or 'normal'})"
+
+
+def has_unsafe(text):
+    """Whether Rust source has `unsafe` in it, beyond its comments, strings and test modules. (`unsafe_code` is another
+    word.)"""
+    code = NOT_CODE.sub(" ", text)
+    while test := TEST_MODULE.search(code):
+        depth, end = 1, test.end()
+        while depth and end < len(code):
+            depth += {"{": 1, "}": -1}.get(code[end], 0)
+            end += 1
+        code = code[: test.start()] + code[end:]
+    return re.search(r"\bunsafe\b", code) is not None
+
+
+def unsafe_files(architecture):
+    """Where the tree and the list of files with `unsafe` differ. An entry that ends in a slash stands for a folder."""
+    item = re.search(r"^\* `unsafe` .*?(?=^\* |\Z)", architecture, re.DOTALL | re.MULTILINE)
+    listed = re.findall(r"`([^`\s]*/[^`\s]*)`", item.group()) if item else []
+    if not listed:
+        yield "ARCHITECTURE.md has no item that lists the files with `unsafe`"
+    used = set()
+    for path in sorted(ROOT.rglob("*.rs")):
+        name = path.relative_to(ROOT)
+        if name.parts[0].startswith(("target", ".")) or name.parts[:2] == ("fuzz", "target"):
+            continue
+        if "tests" in name.parts or name.name == "tests.rs" or not has_unsafe(path.read_text()):
+            continue
+        name = name.as_posix()
+        entries = [entry for entry in listed if name == entry or entry.endswith("/") and name.startswith(entry)]
+        used.update(entries)
+        if not entries:
+            yield f"{name} has `unsafe` in it; do without, or add the file to the list in ARCHITECTURE.md"
+    for entry in sorted(set(listed) - used):
+        yield f"{entry} has no `unsafe` in it any more; take it off the list in ARCHITECTURE.md"
+
+
+def main():
+    metadata = json.loads(
+        subprocess.check_output(["cargo", "metadata", "--format-version=1", "--no-deps"], cwd=ROOT)
+    )
+    members = {package["name"]: package for package in metadata["packages"]}
+    wrong = [
+        *directions(members),
+        *unsafe_files((ROOT / "ARCHITECTURE.md").read_text()),
+    ]
+    for line in wrong:
+        print(line, file=sys.stderr)
+    print(f"dependencies: {len(members)} crates checked, {len(wrong)} wrong")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
