@@ -2,6 +2,8 @@
 //!
 //! Use the `fabriq` crate, which adds the transports and re-exports this.
 
+#[cfg(all(test, not(loom)))]
+mod aliasing;
 #[doc(hidden)]
 pub mod bench;
 mod engine;
