@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Holds the tree to what its documents say of it: dependencies point one way only and `unsafe` sits in the files that are
-named (ARCHITECTURE.md). Judges no code."""
+named (ARCHITECTURE.md), and every crate from outside has its reason (docs/design/dependencies.md). Judges no code."""
 
 import json
 import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 # Who may depend on whom inside the workspace, in ordinary (not test-only) dependencies.
 CORE = {"fabriq-transport-core"}
@@ -34,6 +35,8 @@ NOT_CODE = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+INHERITED = re.compile(r"^([\w-]+)(?:\.workspace\s*=|\s*=\s*\{.*\bworkspace\s*=)\s*true", re.MULTILINE)
+CRATE = re.compile(r"[a-z][\w-]*")
 TEST_MODULE = re.compile(r"#\[cfg\((?:all\([^()]*?)?\btest\b[^\]]*\]\s*(?:pub(?:\([a-z]+\))?\s+)?mod\s+\w+\s*\{")
 
 
@@ -93,6 +96,36 @@ def unsafe_files(architecture):
         yield f"{entry} has no `unsafe` in it any more; take it off the list in ARCHITECTURE.md"
 
 
+def crates(manifest):
+    """The names of the crates from outside in a parsed Cargo.toml, whatever they are for."""
+    for key, value in manifest.items():
+        if key.endswith("dependencies"):
+            for name, how in value.items():
+                if not isinstance(how, dict) or not {"path", "workspace"} & how.keys():
+                    yield name
+        elif isinstance(value, dict):
+            yield from crates(value)
+
+
+def reasons(document):
+    """Where the crates of all Cargo.toml and the tables of `document` differ. (What the members take from the workspace
+    is in the workspace's own.)"""
+    used = set()
+    for path in [ROOT / "Cargo.toml", *ROOT.glob("*/Cargo.toml")]:
+        used.update(crates(tomllib.loads(path.read_text())))
+    inherited = {name for path in ROOT.glob("*/Cargo.toml") for name in INHERITED.findall(path.read_text())}
+    # Of the middle cell, the names without their remarks; the headings are no rows.
+    cells = [row.split("|")[2] for row in document.splitlines() if row.startswith("| ")]
+    named = {name for cell in cells for name in CRATE.findall(re.sub(r"\(.*?\)|, without.*", "", cell))} - {"crate"}
+    for name in sorted(used - named):
+        yield f"{name} has no line in docs/design/dependencies.md; give a reason or do without"
+    for name in sorted(named - used):
+        yield f"{name} is in docs/design/dependencies.md and in no Cargo.toml"
+    workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["dependencies"]
+    for name in sorted(workspace.keys() - inherited):
+        yield f"{name} is in the workspace's dependencies and no crate takes it"
+
+
 def main():
     metadata = json.loads(
         subprocess.check_output(["cargo", "metadata", "--format-version=1", "--no-deps"], cwd=ROOT)
@@ -101,6 +134,7 @@ def main():
     wrong = [
         *directions(members),
         *unsafe_files((ROOT / "ARCHITECTURE.md").read_text()),
+        *reasons((ROOT / "docs/design/dependencies.md").read_text()),
     ]
     for line in wrong:
         print(line, file=sys.stderr)
