@@ -169,6 +169,10 @@ impl Conduit {
     /// The link is gone; what it never saw goes first on the next one, but never the tail of a torn message.
     pub(super) fn link_lost(&mut self) {
         self.link = None;
+        if let Some(closing) = &mut self.closing {
+            // It was the link that drained; what came back goes by the next one.
+            closing.draining = false;
+        }
         if self.posting {
             match self.held.iter().position(|part| !part.flags.more()) {
                 Some(end) => drop(self.held.drain(..=end)),

@@ -591,7 +591,10 @@ impl Core {
             conduit.socket.emit(&conduit.url, || EventKind::HandshakeFailed(reason));
         }
         conduit.link_lost();
-        let keep = conduit.dialling && (conduit.closing.is_none() || conduit.has_output());
+        let wanted = conduit
+            .closing
+            .is_none_or(|closing| conduit.has_output() && closing.until.is_none_or(|until| until > now));
+        let keep = conduit.dialling && wanted;
         let endpoint = conduit.endpoint;
         if keep {
             if let Some(pipe) = conduit.pipe {
