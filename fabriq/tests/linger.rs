@@ -1,0 +1,73 @@
+//! What a closed socket still sends, and when it gives up. Tests no open socket.
+
+mod wire;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use fabriq::SocketType;
+
+use wire::{PATIENCE, Wire, socket};
+
+/// The link breaks as the linger time ends, with much queued. Nothing of that is anyone's business any more.
+#[test]
+fn without_linger_nobody_dials_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push);
+    push.set_options(|options| {
+        options.linger = Some(Duration::ZERO);
+        options.send_buffer = Some(64 << 10);
+    })
+    .unwrap();
+    push.connect(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    let mut wire = Wire::accept(&listener);
+    wire.shake_hands("PULL");
+    // More parts come back than one turn of the engine looks at.
+    for _ in 0..900 {
+        push.send(vec![0; 2000]).unwrap();
+    }
+    drop(push);
+    assert!(context.wait_until_sent(Some(PATIENCE)), "something is left");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// A peer resets the link while everything is on its way out: what it had not taken goes to whoever listens next.
+#[test]
+fn a_link_that_breaks_while_it_drains_is_dialled_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push);
+    push.set_options(|options| {
+        options.linger = None;
+        options.send_buffer = Some(64 << 10);
+    })
+    .unwrap();
+    push.connect(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    let mut wire = Wire::accept(&listener);
+    wire.shake_hands("PULL");
+    // More than the system takes of a peer that does not read, and less than the driver does.
+    for number in 0..5u8 {
+        push.send(vec![number; 80_000]).unwrap();
+    }
+    drop(push);
+    // Closing over bytes that were not read is a reset.
+    drop(wire);
+    let mut wire = Wire::accept(&listener);
+    wire.shake_hands("PULL");
+    let mut last = None;
+    let end = loop {
+        let (flags, body) = match wire.hear() {
+            Ok(heard) => heard,
+            Err(end) => break end,
+        };
+        assert_eq!((flags, body.len()), (0, 80_000));
+        assert!(last < Some(body[0]), "{} after {last:?}", body[0]);
+        last = Some(body[0]);
+    };
+    assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof, "this one was closed in good order");
+    assert_eq!(last, Some(4));
+    drop(wire);
+    assert!(context.wait_until_sent(Some(PATIENCE)), "something is left");
+}
