@@ -283,6 +283,10 @@ impl Core {
 
     pub(super) fn forget_endpoint(&mut self, key: SlabKey) {
         let Some(state) = self.endpoints.remove(key) else { return };
+        if state.role == Role::Bind && state.real.is_none() {
+            // Whoever still waits for it to be bound.
+            state.socket.waiters.wake_all();
+        }
         if let Some(open) = state.open {
             let slot = &mut self.drivers[state.driver];
             slot.driver.close_open(open);
