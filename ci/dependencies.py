@@ -12,8 +12,11 @@ import tomllib
 # Who may depend on whom inside the workspace, in ordinary (not test-only) dependencies.
 CORE = {"fabriq-transport-core"}
 TRANSPORTS = {"fabriq-transport-inproc", "fabriq-transport-tcp"}
+# What transports of a kind have in common.
+SHARED = {"fabriq-packet-protocol"}
 ALLOWED = {
     "fabriq-transport-core": set(),
+    **{shared: CORE for shared in SHARED},
     **{transport: CORE for transport in TRANSPORTS},
     "fabriq-messaging": CORE,
     "fabriq": CORE | TRANSPORTS | {"fabriq-messaging"},
