@@ -242,3 +242,6 @@ pub use memory::{Exposed, Memory};
 pub use receiver::Stop;
 pub use stock::Stock;
 pub use transfers::{Read, ReadId};
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -1,0 +1,5 @@
+//! Any bytes as connection data of the packet protocol. The property stands in packet-protocol, where an ordinary test
+//! replays the corpus.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| packet_protocol::fuzz::check_connection(bytes));
