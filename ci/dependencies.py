@@ -13,11 +13,11 @@ import tomllib
 CORE = {"fabriq-transport-core"}
 TRANSPORTS = {"fabriq-transport-inproc", "fabriq-transport-tcp"}
 # What transports of a kind have in common.
-SHARED = {"fabriq-packet-protocol"}
+SHARED = {"fabriq-hosts", "fabriq-packet-protocol"}
 ALLOWED = {
     "fabriq-transport-core": set(),
     **{shared: CORE for shared in SHARED},
-    **{transport: CORE for transport in TRANSPORTS},
+    **{transport: CORE | SHARED for transport in TRANSPORTS},
     "fabriq-messaging": CORE,
     "fabriq": CORE | TRANSPORTS | {"fabriq-messaging"},
     "fabriq-capi": {"fabriq"},

@@ -1,36 +1,14 @@
 //! tcp:// addresses: `host:port`, and `source:port;host:port` to dial from a given place. Splits and checks the text;
 //! resolves no names.
 
-use std::net::{IpAddr, Ipv6Addr};
-
+use hosts::{Host, Place};
 use transport_core::{Endpoint, OpenError};
-
-use crate::limits::HOST_NAME_MAX;
 
 /// What stands behind `tcp://`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) source: Option<Place>,
     pub(crate) target: Place,
-}
-
-/// One host and port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) host: Host,
-    /// 0 for any.
-    pub(crate) port: u16,
-}
-
-/// Where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Host {
-    /// `*`.
-    Any,
-    /// A numeric address, and the zone (an interface) of a link-local one.
-    Ip(IpAddr, Option<String>),
-    /// A name to be resolved.
-    Name(String),
 }
 
 const EITHER: &str = "write host:port, for example tcp://127.0.0.1:5555 or tcp://[::1]:5555; to bind, `*` stands for \
@@ -67,53 +45,6 @@ impl Address {
             return Err(bad(endpoint, TO_DIAL));
         }
         Ok((self.target, self.source))
-    }
-}
-
-impl Place {
-    fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let port = match port {
-            "*" => 0,
-            digits if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok()?,
-            _ => return None,
-        };
-        Some(Self { host: Host::parse(host)?, port })
-    }
-}
-
-impl Host {
-    fn parse(text: &str) -> Option<Self> {
-        if text == "*" {
-            return Some(Self::Any);
-        }
-        if let Some(inner) = text.strip_prefix('[') {
-            return Self::parse_v6(inner.strip_suffix(']')?);
-        }
-        // libzmq takes an IPv6 address without brackets too; the last colon is the port's.
-        if text.contains(':') {
-            return Self::parse_v6(text);
-        }
-        if let Ok(ip) = text.parse() {
-            return Some(Self::Ip(IpAddr::V4(ip), None));
-        }
-        let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        let name = text.len() <= HOST_NAME_MAX
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.bytes().all(letter);
-        name.then(|| Self::Name(text.to_owned()))
-    }
-
-    fn parse_v6(text: &str) -> Option<Self> {
-        let (ip, zone) = match text.split_once('%') {
-            Some((ip, zone)) if !zone.is_empty() && zone.len() <= HOST_NAME_MAX => {
-                (ip, Some(zone.to_owned()))
-            }
-            Some(_) => return None,
-            None => (text, None),
-        };
-        let ip: Ipv6Addr = ip.parse().ok()?;
-        Some(Self::Ip(IpAddr::V6(ip), zone))
     }
 }
 

@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hosts::{Answer, Host, Names, Place, Question, Resolved};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
@@ -28,13 +29,12 @@ use transport_core::{
     Wake,
 };
 
-use crate::address::{Address, Place};
+use crate::address::Address;
 use crate::incoming::Buffers;
 use crate::limits::{
     ACCEPT_MAX, ACCEPT_REST_MS, EVENTS_MAX, HOT_MAX, HOT_MISSES_MAX, LOOK_EVERY, LOW_MARK_MAX,
 };
 use crate::link::{self, Io, Link, State, Turn};
-use crate::names::{Answer, Names, Question, Resolved};
 use crate::outgoing::SendBuffers;
 use crate::socket;
 
@@ -635,12 +635,12 @@ impl Driver for TcpDriver {
         let open =
             self.opens.insert(Opened { endpoint, hello, limits, tuning, low_mark, stage, deadline: None });
         let ipv6 = tuning.ipv6;
-        let number = |place: &Place| socket::numeric(place, ipv6);
+        let number = |place: &Place| place.numeric(ipv6);
         match (role, number(&target), source.as_ref().map(number)) {
             (Role::Bind, Some(address), _) => self.listen(open, address),
             (Role::Connect, Some(Ok(address)), None) => self.dial(open, vec![address], Vec::new()),
             (Role::Connect, Some(Ok(address)), Some(Some(Ok(mut from)))) => {
-                if source.is_some_and(|source| source.host == crate::address::Host::Any) {
+                if source.is_some_and(|source| source.host == Host::Any) {
                     from = any_like(&address, from.port());
                 }
                 self.dial(open, vec![address], vec![from]);

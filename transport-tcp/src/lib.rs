@@ -5,7 +5,6 @@
 //! zmtp       greeting and frame header, sans-I/O
 //! incoming   bytes of one stream -> parts, sans-I/O
 //! outgoing   parts -> bytes of one stream, sans-I/O, and which of them went unseen
-//! names      the helper thread that resolves host names
 //! drain      when a link that closes has said everything, sans-I/O
 //! link       one connection: socket, both halves, one turn at a time
 //! socket     the system calls that make sockets
@@ -21,7 +20,6 @@ mod driver;
 mod incoming;
 mod limits;
 mod link;
-mod names;
 mod outgoing;
 mod socket;
 mod unacknowledged;

@@ -106,12 +106,3 @@ pub(crate) const DRAIN_LOOK_MAX: Duration = Duration::from_millis(100);
 /// For how long at least nothing may arrive before a drained link is closed without its peer's end. A process that is
 /// alive has answered by then, if it had a core.
 pub(crate) const DRAIN_QUIET_MIN: Duration = Duration::from_millis(20);
-
-/// Names that may wait to be resolved in one driver.
-pub(crate) const NAMES_WAITING_MAX: usize = 256;
-
-/// Addresses of one name that are dialled one after the other.
-pub(crate) const NAME_ADDRESSES_MAX: usize = 8;
-
-/// Longest host name, in bytes (RFC 1035: 255 octets on the wire).
-pub(crate) const HOST_NAME_MAX: usize = 253;

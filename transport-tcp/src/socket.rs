@@ -1,6 +1,6 @@
 //! The system calls that make sockets: listen, dial, accept. Holds no state.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use socket2::SockRef;
 use transport_core::Tuning;
 
-use crate::address::{Host, Place};
 use crate::limits::UNSENT_LOW;
 
 /// A new socket. `low_mark`: its owner wants to hear of a slow peer soon.
@@ -93,27 +92,4 @@ pub(crate) fn accept(listener: impl AsFd) -> Result<(OwnedFd, SocketAddr), Errno
 
 fn local(fd: &OwnedFd) -> Result<SocketAddr, Errno> {
     SocketAddr::try_from(net::getsockname(fd)?)
-}
-
-/// The socket address of a place that needs no resolving; `None` for a name.
-pub(crate) fn numeric(place: &Place, ipv6: bool) -> Option<Result<SocketAddr, Errno>> {
-    let ip = match &place.host {
-        Host::Name(_) => return None,
-        Host::Any if ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        Host::Any => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Host::Ip(IpAddr::V6(ip), Some(zone)) => {
-            return Some(scope(zone).map(|scope| SocketAddrV6::new(*ip, place.port, 0, scope).into()));
-        }
-        Host::Ip(ip, _) => *ip,
-    };
-    Some(Ok(SocketAddr::new(ip, place.port)))
-}
-
-/// A zone is an interface's number or name.
-fn scope(zone: &str) -> Result<u32, Errno> {
-    if let Ok(number) = zone.parse() {
-        return Ok(number);
-    }
-    let fd = net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    net::netdevice::name_to_index(&fd, zone)
 }

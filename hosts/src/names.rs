@@ -10,35 +10,43 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use transport_core::{OpenId, Wake};
 
-use crate::address::{Host, Place};
 use crate::limits::{NAME_ADDRESSES_MAX, NAMES_WAITING_MAX};
-use crate::socket;
+use crate::place::{Host, Place};
 
 /// What is to be resolved: the target and, to dial from a given place, the source.
 #[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) open: OpenId,
-    pub(crate) target: Place,
-    pub(crate) source: Option<Place>,
-    pub(crate) ipv6: bool,
+pub struct Question {
+    /// Who asks.
+    pub open: OpenId,
+    /// Where to.
+    pub target: Place,
+    /// Where from.
+    pub source: Option<Place>,
+    /// Whether IPv6 addresses are of use.
+    pub ipv6: bool,
 }
 
 /// The addresses of a question, or why there are none.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) open: OpenId,
-    pub(crate) result: Result<Resolved, String>,
+pub struct Answer {
+    /// Who asked.
+    pub open: OpenId,
+    /// The addresses, or what to tell the user.
+    pub result: Result<Resolved, String>,
 }
 
+/// What a question's places are called in numbers.
 #[derive(Debug)]
-pub(crate) struct Resolved {
-    pub(crate) targets: Vec<SocketAddr>,
-    pub(crate) sources: Vec<SocketAddr>,
+pub struct Resolved {
+    /// Of the target, in the order to try them.
+    pub targets: Vec<SocketAddr>,
+    /// Of the source.
+    pub sources: Vec<SocketAddr>,
 }
 
 /// The thread and the two queues to and from it.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub struct Names {
     questions: SyncSender<Question>,
     answers: Receiver<Answer>,
     bell: Arc<OwnedFd>,
@@ -46,7 +54,7 @@ pub(crate) struct Names {
 
 impl Names {
     /// Starts the thread.
-    pub(crate) fn start(wake: Arc<dyn Wake>) -> Result<Self, Errno> {
+    pub fn start(wake: Arc<dyn Wake>) -> Result<Self, Errno> {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (questions, inbox) = mpsc::sync_channel::<Question>(NAMES_WAITING_MAX);
         let (outbox, answers) = mpsc::channel();
@@ -71,12 +79,12 @@ impl Names {
     }
 
     /// Readable when there are answers.
-    pub(crate) fn bell(&self) -> impl AsFd {
+    pub fn bell(&self) -> impl AsFd {
         &self.bell
     }
 
     /// Queues a question; `false` when too many wait.
-    pub(crate) fn ask(&self, question: Question) -> bool {
+    pub fn ask(&self, question: Question) -> bool {
         !matches!(
             self.questions.try_send(question),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
@@ -84,12 +92,12 @@ impl Names {
     }
 
     /// Makes the bell quiet. Before the answers are taken, so that none is left without a bell.
-    pub(crate) fn hush(&self) {
+    pub fn hush(&self) {
         let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
     }
 
     /// The next answer that has come.
-    pub(crate) fn answer(&self) -> Option<Answer> {
+    pub fn answer(&self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }
 }
@@ -103,7 +111,7 @@ fn resolve(question: &Question) -> Result<Resolved, String> {
 }
 
 fn addresses(place: &Place, ipv6: bool) -> Result<Vec<SocketAddr>, String> {
-    if let Some(numeric) = socket::numeric(place, ipv6) {
+    if let Some(numeric) = place.numeric(ipv6) {
         return numeric.map(|address| vec![address]).map_err(|error| error.to_string());
     }
     let Host::Name(name) = &place.host else {
