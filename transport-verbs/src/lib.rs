@@ -13,6 +13,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod fabric;
+mod limits;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod sys;
+
+pub use limits::PRIVATE_DATA_MAX;
