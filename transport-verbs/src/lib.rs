@@ -6,6 +6,7 @@
 //! device     the same as safe types: who owns what, and in which order it goes
 //! fabric     the boundary: what a driver asks of RDMA hardware, as traits that a simulation can implement too
 //! verbs      the boundary on real hardware
+//! simulated  the boundary in memory, with faults (feature `simulated`)
 //! preflight  why a host cannot run verbs://
 //! ```
 //!
@@ -15,6 +16,8 @@
 
 pub mod fabric;
 mod limits;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod sys;

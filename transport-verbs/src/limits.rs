@@ -46,3 +46,26 @@ pub(crate) const LOCKED_MEMORY_MIN: usize = 4 << 20;
 /// How long an answer that no receive buffer is ready lets the peer wait before it tries again: 0.64 ms, by the
 /// code of the InfiniBand specification (volume 1, table 45). Credits see to it that none is ever sent.
 pub(crate) const RECEIVER_NOT_READY_TIMER: u8 = 12;
+
+/// Those of the simulated fabric.
+#[cfg(any(test, feature = "simulated"))]
+pub(crate) mod simulated {
+    /// First port that a wildcard gets. Nobody listens below, unless asked to.
+    pub(crate) const WILDCARD_PORT_MIN: u16 = 1024;
+
+    /// Bytes of a message or READ.
+    pub(crate) const MESSAGE_MAX: usize = 8 << 20;
+
+    /// Work requests of one queue.
+    pub(crate) const WORK_REQUESTS_MAX: usize = 4096;
+
+    /// READs that one queue pair may have in flight, and serves at once.
+    pub(crate) const DEPTH_MAX: u8 = 16;
+
+    /// Latencies after which somebody who does not answer counts as gone.
+    pub(crate) const PATIENCE: u32 = 16;
+
+    /// Retries for a receiver that is not ready which mean for ever (InfiniBand specification, volume 1, section
+    /// 9.7.5.2.8).
+    pub(crate) const FOR_EVER: u8 = 7;
+}

@@ -75,6 +75,9 @@ macro_rules! id {
     };
 }
 
+#[cfg(any(test, feature = "simulated"))]
+pub(crate) use id;
+
 id! {
     /// Names an opened device of one fabric.
     DeviceId
