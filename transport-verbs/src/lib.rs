@@ -1,5 +1,5 @@
-//! verbs:// for fabriq: RC queue pairs on InfiniBand, RoCE and iWARP, through libraries that are loaded at run time. So far what
-//! a driver stands on; knows no packets, patterns or sockets.
+//! verbs:// for fabriq: RC queue pairs on InfiniBand, RoCE and iWARP, through libraries that are loaded at run time. So
+//! far what a driver stands on; knows no packets, patterns or sockets.
 //!
 //! ```text
 //! sys        libibverbs and librdmacm as C has them
@@ -14,8 +14,11 @@
 
 #![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
+pub mod device;
 pub mod fabric;
 mod limits;
+mod preflight;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
 #[allow(unsafe_code)]
@@ -23,3 +26,4 @@ pub mod simulated;
 pub mod sys;
 
 pub use limits::PRIVATE_DATA_MAX;
+pub use preflight::{Unavailable, why_unavailable};
