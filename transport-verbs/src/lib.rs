@@ -24,6 +24,7 @@ pub mod simulated;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod sys;
+pub mod verbs;
 
 pub use limits::PRIVATE_DATA_MAX;
 pub use preflight::{Unavailable, why_unavailable};

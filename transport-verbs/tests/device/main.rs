@@ -1,0 +1,14 @@
+//! The boundary on a real device (or soft-RoCE), and what only hardware has. Needs a device; see the feature `device`.
+
+#[path = "../contract/mod.rs"]
+mod contract;
+#[path = "../hardware/mod.rs"]
+mod hardware;
+
+mod allocations;
+mod ends;
+mod host;
+mod overflow;
+mod sleep;
+
+contract::contract!(crate::hardware::Hardware);
