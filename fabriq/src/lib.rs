@@ -40,6 +40,8 @@ pub fn transports() -> Vec<Arc<dyn Transport>> {
         Arc::new(transport_inproc::InprocTransport::new()),
         #[cfg(feature = "tcp")]
         Arc::new(transport_tcp::TcpTransport::new()),
+        #[cfg(feature = "verbs")]
+        Arc::new(transport_verbs::VerbsTransport::new()),
     ]
 }
 

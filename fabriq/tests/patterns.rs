@@ -257,6 +257,12 @@ fn futures_and_blocking_calls_mix(context: &Context, endpoint: &str) {
     serving.join().unwrap();
 }
 
+#[cfg(feature = "device")]
+fn rdma_endpoint() -> String {
+    let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
+    verbs.local().expect("an RDMA device with an IPv4 address; these tests need one").to_string()
+}
+
 macro_rules! over_every_transport {
     ($($test:ident),* $(,)?) => {
         mod inproc {
@@ -269,6 +275,13 @@ macro_rules! over_every_transport {
             $(#[test]
             fn $test() {
                 super::$test(&fabriq::context().unwrap(), "tcp://127.0.0.1:*");
+            })*
+        }
+        #[cfg(feature = "device")]
+        mod verbs {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), &super::rdma_endpoint());
             })*
         }
     };

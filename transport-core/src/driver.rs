@@ -29,6 +29,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn unavailable(&self) -> Option<String> {
         None
     }
+
+    /// An endpoint to bind that other processes of this host can reach, with a wildcard for the port: for programs that
+    /// try a transport out. `None` where there is none, or only the user knows.
+    fn local(&self) -> Option<Endpoint> {
+        None
+    }
 }
 
 /// What a driver is given by the engine.

@@ -53,6 +53,16 @@ pub enum OpenError {
         /// The errno behind it, or 0.
         errno: i32,
     },
+    /// The transport cannot run on this host at all. Drivers say so; an engine says it of the endpoint, as `System`.
+    #[error("{scheme}:// cannot run on this host: {why}")]
+    Unavailable {
+        /// Of the transport.
+        scheme: &'static str,
+        /// What is missing and the remedy.
+        why: String,
+        /// The errno behind it, or 0.
+        errno: i32,
+    },
     /// No transport of this build has the scheme.
     #[error("{endpoint}: this build has no transport for that scheme; it has {known}")]
     UnknownScheme {

@@ -61,6 +61,10 @@ impl Transport for TcpTransport {
     fn driver(&self, env: DriverEnv) -> Result<Box<dyn Driver>, OpenError> {
         Ok(Box::new(driver::TcpDriver::new(env)?))
     }
+
+    fn local(&self) -> Option<Endpoint> {
+        Endpoint::parse("tcp://127.0.0.1:*").ok()
+    }
 }
 
 #[doc(hidden)]

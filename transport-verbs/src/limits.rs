@@ -47,6 +47,55 @@ pub(crate) const LOCKED_MEMORY_MIN: usize = 4 << 20;
 /// code of the InfiniBand specification (volume 1, table 45). Credits see to it that none is ever sent.
 pub(crate) const RECEIVER_NOT_READY_TIMER: u8 = 12;
 
+/// Bytes of a packet unless the URL says otherwise: with what [`BEHIND`] adds, a slot of the pool, and about where parts
+/// begin to go by READ.
+pub(crate) const PACKET_LEN: u32 = (16 << 10) - BEHIND as u32;
+
+/// Bytes of a receive buffer behind the longest packet, so that small parts are copied with a constant size.
+pub(crate) const BEHIND: usize = 64;
+
+/// Bytes of packet buffers that one driver may have, posted or spare.
+pub(crate) const PACKET_POOL: usize = 256 << 20;
+
+/// Send buffers that a device keeps for the next packet.
+pub(crate) const SEND_SPARE_MAX: usize = 256;
+
+/// Work requests of a send queue: the default, and what a URL may ask for.
+pub(crate) const SENDS: u32 = 128;
+pub(crate) const SENDS_MIN: u32 = 32;
+pub(crate) const SENDS_MAX: u32 = 4096;
+
+/// Receive buffers of one link at most: the default, and what a URL may ask for.
+pub(crate) const RECEIVES: u32 = 72;
+pub(crate) const RECEIVES_MIN: u32 = 8;
+pub(crate) const RECEIVES_MAX: u32 = 4096;
+
+/// Receive buffers that a link begins with. More are posted as its peer has use for them.
+pub(crate) const RECEIVES_FIRST: u32 = 8;
+
+/// Links of one device with a receive queue each. Those that come later share one: memory then grows with what is
+/// received and not with who might send.
+pub(crate) const OWN_QUEUES_MAX: usize = 16;
+
+/// Receive buffers of a shared queue to begin with, and at most.
+pub(crate) const SHARED_RECEIVES: (u32, u32) = (256, 8192);
+
+/// Links of one driver, connecting ones included.
+pub(crate) const LINKS_MAX: usize = 64 << 10;
+
+/// Completions that one poll takes from the device.
+pub(crate) const COMPLETIONS_PER_POLL: usize = 128;
+
+/// Polls after which a driver that never sleeps asks for events, which costs a system call.
+pub(crate) const EVENTS_EVERY: u32 = 64;
+
+/// How long an address and a route may take to be found, each, where the socket sets no limit.
+pub(crate) const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Times that a packet is sent again before the peer counts as gone (3 bits: InfiniBand specification, volume 1, section
+/// 9.7.5.1.3). The most there is: the device's time-outs are short.
+pub(crate) const RETRY_COUNT: u8 = 7;
+
 /// Those of the simulated fabric.
 #[cfg(any(test, feature = "simulated"))]
 pub(crate) mod simulated {

@@ -17,20 +17,20 @@ use crate::units;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the peer of a transport is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Place {
     /// A thread of this process, at this URL.
     Thread(&'static str),
     /// Another process, at a URL that each run binds anew.
-    Process(&'static str),
+    Process(String),
 }
 
 fn place(scheme: &str) -> Option<Place> {
-    match scheme {
-        "inproc" => Some(Place::Thread("inproc://fabriq-bench")),
-        "tcp" => Some(Place::Process("tcp://127.0.0.1:*")),
-        _ => None,
+    if scheme == "inproc" {
+        return Some(Place::Thread("inproc://fabriq-bench"));
     }
+    let transport = fabriq::transports().into_iter().find(|known| known.schemes().contains(&scheme))?;
+    transport.local().map(|endpoint| Place::Process(endpoint.to_string()))
 }
 
 pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failure> {
@@ -56,7 +56,7 @@ pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failu
     for (scheme, place) in places {
         let measured = match place {
             Place::Thread(url) => with_thread(url, &load, &progress, &mut report),
-            Place::Process(url) => with_process(url, scheme, &load, &progress, &mut report),
+            Place::Process(url) => with_process(&url, scheme, &load, &progress, &mut report),
         };
         if let Err(failure) = measured {
             corrupt |= matches!(failure, Failure::Corrupt(_));

@@ -134,7 +134,12 @@ impl Socket {
         let transport = self.context.transport(&endpoint)?;
         let capabilities = transport.capabilities(&endpoint, self.shared.kind.flow())?;
         context::check_fit(self.shared.kind, &endpoint, &capabilities)?;
-        let driver = shard.driver_for(endpoint.scheme(), &transport)?;
+        let driver = shard.driver_for(endpoint.scheme(), &transport).map_err(|error| match error {
+            OpenError::Unavailable { why, errno, .. } => {
+                OpenError::System { endpoint: endpoint.clone(), why, errno }
+            }
+            error => error,
+        })?;
         let options = self.options()?;
         let config = Arc::new(SessionConfig {
             socket_type: self.shared.kind,

@@ -365,6 +365,9 @@ pub trait Fabric: fmt::Debug + Send {
     /// then while polling.
     fn next_event(&mut self) -> Option<Event>;
 
+    /// Whether `next_event` has one, as far as that can be known without a system call.
+    fn has_event(&self) -> bool;
+
     /// Says whether the caller may sleep on `wake_fd`. After `Ready`, the next completion or event makes it readable;
     /// `Busy` means that `poll` has something already.
     fn arm(&mut self) -> Armed;

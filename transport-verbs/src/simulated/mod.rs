@@ -276,6 +276,9 @@ impl Fabric for SimulatedFabric {
         }
         event
     }
+    fn has_event(&self) -> bool {
+        self.world.hold().has_event(self.host)
+    }
     fn arm(&mut self) -> Armed {
         if self.world.hold().has_news(self.host) { Armed::Busy } else { Armed::Ready }
     }

@@ -425,6 +425,10 @@ impl Net {
         self.hosts.find_mut(host)?.events.pop_front()
     }
 
+    pub(super) fn has_event(&self, host: HostId) -> bool {
+        self.hosts.find(host).is_some_and(|it| !it.events.is_empty())
+    }
+
     pub(super) fn has_news(&self, host: HostId) -> bool {
         self.hosts.find(host).is_some_and(|it| !it.completed.is_empty() || !it.events.is_empty())
     }

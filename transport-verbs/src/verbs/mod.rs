@@ -467,6 +467,10 @@ impl Fabric for VerbsFabric {
         self.events.pop_front()
     }
 
+    fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     fn arm(&mut self) -> Armed {
         let refused = |it: &Self, key: &ConnectionId| {
             it.connections.find(*key).and_then(|it| it.pair.as_ref()).is_some_and(QueuePair::has_refused)

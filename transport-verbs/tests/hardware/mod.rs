@@ -1,7 +1,7 @@
 //! Real hardware as a place for tests: the first RDMA device with an IPv4 address.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,7 @@ use fabriq_transport_verbs::verbs::VerbsFabric;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::contract::ends::Place;
+pub(crate) use fabriq_transport_verbs::device_address;
 
 /// Longest wait for anything. Emulated, a step takes milliseconds; this only ends what hangs. Longer than the kernel's
 /// connection manager waits, which sends again every 4.3 s, 15 times.
@@ -24,17 +25,6 @@ pub(crate) struct Hardware(#[expect(dead_code, reason = "held")] MutexGuard<'sta
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static DEVICE: Mutex<()> = Mutex::new(());
     DEVICE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The IPv4 address of the first RDMA device that has one, from its table of GIDs.
-pub(crate) fn device_address() -> Option<IpAddr> {
-    let devices = std::fs::read_dir("/sys/class/infiniband").ok()?;
-    let gids =
-        devices.flatten().filter_map(|device| std::fs::read_dir(device.path().join("ports/1/gids")).ok());
-    gids.flatten().flatten().find_map(|gid| {
-        let text = std::fs::read_to_string(gid.path()).ok()?;
-        text.trim().parse::<Ipv6Addr>().ok()?.to_ipv4_mapped().map(IpAddr::V4)
-    })
 }
 
 impl Place for Hardware {
