@@ -1,40 +1,25 @@
 //! Holds the driver to the seam's conformance suite, on the simulated fabric. On real hardware: `conformance_device.rs`.
 
+mod world;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use fabriq_transport_verbs::simulated::World;
-use fabriq_transport_verbs::{VerbsTransport, driver};
 use testkit::Subject;
-use transport_core::{Capabilities, Driver, DriverEnv, Endpoint, Flow, OpenError, Transport};
+use transport_core::{Endpoint, Transport};
+use world::Simulated;
 
-/// A world whose hosts are drivers.
-#[derive(Debug)]
-struct Simulated(World);
-
-impl Transport for Simulated {
-    fn schemes(&self) -> &'static [&'static str] {
-        &["verbs"]
-    }
-    fn capabilities(&self, endpoint: &Endpoint, flow: Flow) -> Result<Capabilities, OpenError> {
-        VerbsTransport::new().capabilities(endpoint, flow)
-    }
-    fn driver(&self, env: DriverEnv) -> Result<Box<dyn Driver>, OpenError> {
-        Ok(driver(self.0.fabric(env.wake.clone()), env))
-    }
-}
-
+/// A world of its own for each run.
 struct InMemory;
 
 impl Subject for InMemory {
     fn transport(&self) -> Arc<dyn Transport> {
-        Arc::new(Simulated(World::new(Duration::from_micros(2))))
+        Simulated::default().transport()
     }
     fn fresh(&self) -> Endpoint {
-        Endpoint::parse("verbs://10.0.0.1:*").expect("a constant URL parses")
+        Simulated::default().fresh()
     }
     fn nobody(&self) -> Option<Endpoint> {
-        Endpoint::parse("verbs://10.0.0.1:1").ok()
+        Simulated::default().nobody()
     }
     fn real_time(&self) -> bool {
         false
