@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 /// ZeroMQ's sockets over the fastest wire that each endpoint URL names: measure them, use them in a shell.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "fabriq", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

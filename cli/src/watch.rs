@@ -21,6 +21,8 @@ struct Peers {
     /// Whether one was ever there.
     met: bool,
     now: u32,
+    /// Why the last dial or handshake came to nothing.
+    failure: Option<String>,
 }
 
 impl Watch {
@@ -32,7 +34,7 @@ impl Watch {
         // Without the thread there is no news, but messages still flow.
         if std::thread::Builder::new().name("watch".to_owned()).spawn(watching).is_err() {
             note("cannot start a thread that watches the connection; going on without");
-            watch.changed(|peers| *peers = Peers { met: true, now: 1 });
+            watch.changed(|peers| *peers = Peers { met: true, now: 1, failure: None });
         }
         Ok(watch)
     }
@@ -50,11 +52,12 @@ impl Watch {
     }
 
     /// For the text of a time-out: what became of the peers, and what to do.
-    pub(crate) fn peers(&self) -> &'static str {
-        match *self.lock() {
-            Peers { met: false, .. } => "no peer was there; check the URL, and that one runs",
-            Peers { now: 0, .. } => "the peer has gone; see why it ended, or start it again",
-            _ => "a peer is there; allow more time, or look at what it does",
+    pub(crate) fn peers(&self) -> String {
+        match &*self.lock() {
+            Peers { met: false, failure: Some(why), .. } => format!("no peer was ready: {why}"),
+            Peers { met: false, .. } => "no peer was there; check the URL, and that one runs".to_owned(),
+            Peers { now: 0, .. } => "the peer has gone; see why it ended, or start it again".to_owned(),
+            _ => "a peer is there; allow more time, or look at what it does".to_owned(),
         }
     }
 
@@ -77,7 +80,10 @@ impl Watch {
             };
             let Some(event) = monitor.next_timeout(timeout) else {
                 if let Some(text) = waiting.take_if(|_| Instant::now() >= say_at) {
-                    note(text);
+                    match &self.lock().failure {
+                        Some(why) => note(&format!("{text} ({why})")),
+                        None => note(text),
+                    }
                 }
                 continue;
             };
@@ -87,10 +93,15 @@ impl Watch {
             match event.kind {
                 EventKind::HandshakeSucceeded => {
                     waiting = None;
-                    self.changed(|peers| *peers = Peers { met: true, now: peers.now + 1 });
+                    self.changed(|peers| *peers = Peers { met: true, now: peers.now + 1, failure: None });
                 }
                 EventKind::Disconnected(..) => self.changed(|peers| peers.now = peers.now.saturating_sub(1)),
+                EventKind::ConnectFailed(error) => {
+                    self.changed(|peers| peers.failure = Some(error.to_string()))
+                }
                 EventKind::HandshakeFailed(reason) if said.insert(reason.to_string()) => {
+                    let why = format!("one was refused: {reason}{}", remedy(kind, reason));
+                    self.changed(|peers| peers.failure = Some(why));
                     note(&format!(
                         "{}: a peer was refused: {reason}{}; still trying",
                         event.endpoint,

@@ -48,7 +48,7 @@ fn a_cancelled_receive_loses_nothing_and_a_cancelled_send_sends_nothing() {
 }
 
 /// Polls until the future has left its waker on the socket's list, and sleeps.
-fn fall_asleep<F: Future>(mut future: std::pin::Pin<&mut F>, waker: &Waker, count: &Count) {
+fn fall_asleep<F: Future + ?Sized>(mut future: std::pin::Pin<&mut F>, waker: &Waker, count: &Count) {
     loop {
         let before = count.0.load(Ordering::SeqCst);
         assert!(future.as_mut().poll(&mut Task::from_waker(waker)).is_pending());
@@ -73,6 +73,91 @@ fn a_dropped_future_leaves_no_waker_behind() {
         drop(receive);
         assert_eq!(Arc::strong_count(&count), held);
     }
+}
+
+/// A runtime may poll, end and drop a task within its waker, and an application may call anything from there.
+struct Inline {
+    socket: Arc<Socket>,
+    future: std::sync::Mutex<Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    ended: AtomicU32,
+}
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        // Every call there is, as far as it takes a lock.
+        let _ = self.socket.set_options(|options| options.send_hwm += 1);
+        let _ = (self.socket.options(), self.socket.is_readable(), self.socket.is_writable());
+        let _ = (self.socket.try_recv(), self.socket.try_send("x"));
+        drop(self.socket.monitor());
+        self.socket.stop_monitor();
+        let Some(mut future) = self.future.lock().unwrap().take() else { return };
+        let waker = Waker::from(self.clone());
+        match future.as_mut().poll(&mut Task::from_waker(&waker)) {
+            std::task::Poll::Ready(()) => {
+                drop(future);
+                self.ended.fetch_add(1, Ordering::SeqCst);
+            }
+            std::task::Poll::Pending => *self.future.lock().unwrap() = Some(future),
+        }
+    }
+}
+
+impl Inline {
+    /// Polled until it sleeps; from then on only its waker polls it.
+    fn start(socket: &Arc<Socket>, future: impl Future<Output = ()> + Send + 'static) -> Arc<Self> {
+        let count = Arc::new(Count::default());
+        let mut future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
+        fall_asleep(future.as_mut(), &Waker::from(count.clone()), &count);
+        let task = Arc::new(Self {
+            socket: socket.clone(),
+            future: std::sync::Mutex::new(None),
+            ended: AtomicU32::new(0),
+        });
+        let waker = Waker::from(task.clone());
+        assert!(future.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+        *task.future.lock().unwrap() = Some(future);
+        task
+    }
+
+    fn ends(&self) {
+        let start = std::time::Instant::now();
+        while self.ended.load(Ordering::SeqCst) == 0 {
+            assert!(start.elapsed() < PATIENCE, "the task was not woken, or its waker hangs");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_waker_may_call_anything() {
+    use futures_core::Stream;
+    // What wakes: options that make room, a monitor that is stopped, a context that is shut down.
+    let context = fabriq::context().unwrap();
+    let push = Arc::new(context.socket(SocketType::Push).unwrap());
+    push.connect("inproc://nobody is there yet").unwrap();
+    push.set_options(|options| {
+        options.send_hwm = 1;
+        options.linger = Some(Duration::ZERO);
+    })
+    .unwrap();
+    while push.try_send("x").is_ok() {}
+    let sender = push.clone();
+    let task = Inline::start(&push, async move { drop(sender.send_async("y").await) });
+    push.set_options(|options| options.send_hwm = 100).unwrap();
+    task.ends();
+
+    let mut monitor = push.monitor().unwrap();
+    let ended = std::future::poll_fn(move |cx| std::pin::Pin::new(&mut monitor).poll_next(cx));
+    let task = Inline::start(&push, async move { drop(ended.await) });
+    push.stop_monitor();
+    task.ends();
+
+    let pull = Arc::new(context.socket(SocketType::Pull).unwrap());
+    pull.bind("tcp://127.0.0.1:*").unwrap();
+    let receiver = pull.clone();
+    let task = Inline::start(&pull, async move { drop(receiver.recv_async().await) });
+    context.shutdown();
+    task.ends();
 }
 
 /// As in a `select`: both have the task's one waker, and the one that goes does not take the other's along.

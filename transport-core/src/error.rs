@@ -34,7 +34,7 @@ pub enum OpenError {
         why: String,
     },
     /// Nobody listens there, or the network says no.
-    #[error("cannot reach {endpoint}: {why}{}", remedy(*errno))]
+    #[error("cannot reach {endpoint}: {why}{}", remedy(why, *errno))]
     Unreachable {
         /// What was dialled.
         endpoint: Endpoint,
@@ -73,9 +73,12 @@ pub enum OpenError {
     },
 }
 
-/// What to do about a peer that cannot be reached.
-fn remedy(errno: i32) -> &'static str {
+/// What to do about a peer that cannot be reached, unless the reason says so already.
+fn remedy(why: &str, errno: i32) -> &'static str {
     use std::io::ErrorKind;
+    if why.contains("; ") {
+        return "";
+    }
     match std::io::Error::from_raw_os_error(errno).kind() {
         ErrorKind::ConnectionRefused => "; start the peer, or check the port",
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {

@@ -102,6 +102,8 @@ pub(crate) struct TcpDriver {
     untimed: Vec<Timed>,
     names: Option<Names>,
     wake: Arc<dyn Wake>,
+    /// Of the last poll.
+    now: Option<Instant>,
 }
 
 impl TcpDriver {
@@ -125,6 +127,7 @@ impl TcpDriver {
             untimed: Vec::new(),
             names: None,
             wake: env.wake,
+            now: None,
         })
     }
 
@@ -357,9 +360,12 @@ impl TcpDriver {
             let wait = match timed {
                 Timed::Link(link) => self
                     .links
-                    .find(link)
+                    .find_mut(link)
                     .filter(|link| link.state == State::Greeting)
-                    .and_then(|link| self.opens.find(link.open))
+                    .and_then(|link| {
+                        link.since = Some(now);
+                        self.opens.find(link.open)
+                    })
                     .map(|opened| opened.limits.handshake_timeout),
                 Timed::Open(open) => self.opens.find(open).and_then(|opened| match opened.stage {
                     Stage::Listening(_) => Some(Duration::from_millis(ACCEPT_REST_MS)),
@@ -580,7 +586,8 @@ impl TcpDriver {
                 link.deadline = None;
                 let (open, dialled) = (link.open, link.dialled);
                 let (address, fd) = (link.peer.to_string(), link.fd.as_raw_fd());
-                let peer = PeerInfo { hello, address, identity: None, fd, hello_took: link.since.elapsed() };
+                let hello_took = self.now.zip(link.since).map_or(Duration::ZERO, |(now, since)| now - since);
+                let peer = PeerInfo { hello, address, identity: None, fd, hello_took };
                 out.push(Completion::Up { link: id, open, peer: Box::new(peer) });
                 if dialled {
                     // It dialled once, and that is done.
@@ -757,6 +764,7 @@ impl Driver for TcpDriver {
         let before = out.len();
         let limit = before.saturating_add(budget.max(1));
         self.polls = self.polls.wrapping_add(1);
+        self.now = Some(now);
         if !self.untimed.is_empty() {
             self.start_timers(now);
         }

@@ -62,7 +62,8 @@ pub(crate) struct Link {
     pub(crate) peer: SocketAddr,
     pub(crate) dialled: bool,
     pub(crate) state: State,
-    pub(crate) since: Instant,
+    /// When its greeting began, if that is timed.
+    pub(crate) since: Option<Instant>,
     pub(crate) deadline: Option<Instant>,
     /// When a link that drains is to look next.
     pub(crate) look_at: Option<Instant>,
@@ -103,7 +104,7 @@ impl Link {
             peer,
             dialled,
             state: State::Greeting,
-            since: Instant::now(),
+            since: None,
             deadline: None,
             look_at: None,
             queued: false,

@@ -49,6 +49,14 @@ Examples:
 Latency is REQ/REP, half of a round trip; throughput is PUSH/PULL, as the receiver sees it. Every message carries a \
 sequence number and a hash, and every one that arrives is verified; a mismatch ends the run with exit code 4.";
 
+/// How long to measure: any time but none.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("takes more than no time".to_owned()),
+        span => Ok(span),
+    }
+}
+
 /// Measure latency and throughput: of every transport of this host, or between two processes or hosts
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
@@ -84,7 +92,7 @@ struct LoadArgs {
     sizes: Vec<usize>,
 
     /// How long to measure each size [default: 500ms]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
     duration: Option<Duration>,
 
     /// How long to run each size before measuring [default: 100ms]

@@ -49,6 +49,10 @@ pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failu
         };
         skipped.push(Left { transport: (*scheme).to_owned(), why: why.to_owned() });
     }
+    if places.is_empty() {
+        let why = skipped.iter().map(|left| format!("{}: {}", left.transport, left.why)).collect::<Vec<_>>();
+        return Err(Failure::Usage(format!("nothing to measure: {}", why.join("; "))));
+    }
     let progress = Progress::new(2 * places.len() * load.sizes.len());
     let (mut report, mut failed) = (Report::new(), Vec::new());
     report.load = Some((&load).into());

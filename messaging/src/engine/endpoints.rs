@@ -244,6 +244,8 @@ impl Core {
 
     /// Gives up a bind whose caller does not wait for its outcome any more.
     pub(crate) fn abandon(&mut self, key: SlabKey, now: Instant) {
+        // It may have been bound, and have accepted somebody, before the caller could hear of it.
+        self.let_go(key, Some(Duration::ZERO), now);
         self.drop_endpoint(key, None, now);
     }
 

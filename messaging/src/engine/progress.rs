@@ -655,6 +655,8 @@ impl Shard {
         for target in wait.targets {
             target.waiters().add_thread(waiter);
         }
+        // The one that drives does not know of what this thread has published quietly.
+        self.look_guarded();
         let result = attempt();
         let mut interrupted = false;
         if result.is_none() && self.leader.load(Ordering::SeqCst) {

@@ -256,12 +256,14 @@ impl Waiters {
         self.count.store(entries.len(), Ordering::Relaxed);
     }
 
-    /// Wakes everyone; async wakers run when this thread holds no fabriq lock any more.
+    /// Wakes everyone; async wakers run when this call returns, or later: when the caller's deferral ends.
     pub(crate) fn wake_all(&self) {
         fence(Ordering::SeqCst);
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
+        // Before the lock, so that wakers run after it: a task that ends takes itself off this list.
+        let _deferral = Deferral::begin();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         self.count.store(0, Ordering::Relaxed);
         // In place, so that the list keeps its memory. Waking takes no lock.

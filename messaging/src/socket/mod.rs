@@ -71,6 +71,8 @@ impl Socket {
     /// Fails with [`Error::Invalid`], and changes nothing, when a value is out of its range.
     pub fn set_options(&self, change: impl FnOnce(&mut Options)) -> Result<(), Error> {
         self.check()?;
+        // What this sets off runs after the lock.
+        let _deferral = Deferral::begin();
         let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.options()?;
         change(&mut changed);

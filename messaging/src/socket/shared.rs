@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use transport_core::{Frame, Part, Slab, SlabKey};
+use transport_core::{Deferral, Frame, Part, Slab, SlabKey};
 
 use crate::engine::{Pacing, Shard, TaskKey, Waiters};
 use crate::message::Message;
@@ -150,6 +150,8 @@ impl SocketShared {
     }
 
     pub(crate) fn set_monitor(&self, queue: Option<Arc<MonitorQueue>>) {
+        // Whoever reads the old one is woken after the lock.
+        let _deferral = Deferral::begin();
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
         self.monitored.store(queue.is_some(), Ordering::Relaxed);
         if let Some(before) = std::mem::replace(&mut *monitor, queue) {

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hosts::{Answer, Host, Names, Place, Question, Resolved};
 use packet_protocol::{Features, Offer, Refusal, RefusalCode, Reserve};
@@ -300,7 +301,6 @@ impl<F: Fabric> RdmaDriver<F> {
         if it.send_buffer().map(|buffer| it.sending.push(buffer)).is_none() {
             return Err(no_memory());
         }
-        it.links += 1;
         it.own_queues += usize::from(own);
         Ok(Prepared { device, limits, receives, offer, seat })
     }
@@ -334,7 +334,7 @@ impl<F: Fabric> RdmaDriver<F> {
         self.own(connection, Owner::Link(id));
         let timeout = self.opens.find(open).map(|opened| opened.limits.handshake_timeout);
         if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
-            self.set_deadline(id, self.now.checked_add(timeout));
+            self.set_deadline(id, self.now.and_then(|now| now.checked_add(timeout)));
         }
         id
     }
@@ -438,7 +438,7 @@ impl<F: Fabric> RdmaDriver<F> {
             address: link.peer.clone(),
             identity: None,
             fd: -1,
-            hello_took: self.now.saturating_duration_since(link.since),
+            hello_took: self.now.zip(link.since).map_or(Duration::ZERO, |(now, since)| now - since),
         });
         let (open, role) = (link.open, link.role);
         link.state = State::Up;
@@ -476,7 +476,6 @@ impl<F: Fabric> RdmaDriver<F> {
         self.fabric.destroy(link.connection);
         self.unsettled -= usize::from(link.state != State::Up);
         if let Some(device) = self.device(link.device) {
-            device.links -= 1;
             device.own_queues -= usize::from(matches!(link.receives, Receives::Own(..)));
         }
     }

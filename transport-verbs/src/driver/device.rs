@@ -13,7 +13,6 @@ pub(super) struct Device {
     pub(super) id: DeviceId,
     pub(super) info: DeviceInfo,
     pub(super) memory: Memory,
-    pub(super) links: usize,
     /// Links with a receive queue of their own.
     pub(super) own_queues: usize,
     /// Buffers on their way to a receive queue; empty between calls.
@@ -41,7 +40,6 @@ impl Device {
             id,
             info,
             memory,
-            links: 0,
             own_queues: 0,
             receiving: Vec::new(),
             sending: Vec::new(),

@@ -34,7 +34,7 @@ pub(super) struct Link {
     pub(super) role: Role,
     pub(super) peer: String,
     pub(super) state: State,
-    pub(super) since: Instant,
+    pub(super) since: Option<Instant>,
     /// When a link that comes up, or drains, has taken too long.
     pub(super) deadline: Option<Instant>,
     /// Whether the driver's queue holds it.

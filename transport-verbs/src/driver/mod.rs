@@ -69,7 +69,8 @@ pub(crate) struct RdmaDriver<F: Fabric> {
     unsettled: usize,
     slept: bool,
     polls: u32,
-    now: Instant,
+    /// Of the last poll.
+    now: Option<Instant>,
 }
 
 impl<F: Fabric> RdmaDriver<F> {
@@ -94,7 +95,7 @@ impl<F: Fabric> RdmaDriver<F> {
             unsettled: 0,
             slept: true,
             polls: 0,
-            now: Instant::now(),
+            now: None,
         }
     }
 
@@ -329,7 +330,6 @@ impl<F: Fabric> RdmaDriver<F> {
         self.disown(link.connection);
         let device = self.devices.iter_mut().find(|device| device.id == link.device);
         if let Some(device) = device {
-            device.links -= 1;
             device.own_queues -= usize::from(matches!(link.receives, Receives::Own(..)));
             if let Some(machine) = &mut link.machine {
                 let mut last = Vec::new();
@@ -476,7 +476,7 @@ impl<F: Fabric> Driver for RdmaDriver<F> {
 
     fn poll(&mut self, now: Instant, out: &mut Vec<Completion>, budget: usize) {
         let limit = out.len().saturating_add(budget);
-        self.now = now;
+        self.now = Some(now);
         self.polls = self.polls.wrapping_add(1);
         self.fabric.advance(now);
         self.take_answers();
