@@ -46,7 +46,7 @@ pub(crate) fn of_open(error: &OpenError) -> i32 {
         OpenError::BadEndpoint(_) => libc::EINVAL,
         OpenError::Incompatible { .. } => ENOCOMPATPROTO,
         OpenError::System { errno, .. } => or(*errno, libc::EINVAL),
-        OpenError::UnknownScheme { .. } => libc::EPROTONOSUPPORT,
+        OpenError::Unavailable { .. } | OpenError::UnknownScheme { .. } => libc::EPROTONOSUPPORT,
         OpenError::Unreachable { errno, .. } => or(*errno, libc::ECONNREFUSED),
         _ => UNMAPPED,
     }
@@ -115,6 +115,7 @@ mod tests {
             OpenError::BadEndpoint(EndpointError::TooLong(1)),
             OpenError::Incompatible { endpoint: endpoint(), why: why.clone() },
             OpenError::System { endpoint: endpoint(), why: why.clone(), errno },
+            OpenError::Unavailable { scheme: "", why: why.clone(), errno },
             OpenError::UnknownScheme { endpoint: endpoint(), known: String::new() },
             OpenError::Unreachable { endpoint: endpoint(), why, errno },
         ];
