@@ -8,7 +8,7 @@ use std::time::Duration;
 use fabriq_transport_verbs::simulated::{Mishap, World as Fabric};
 use testkit::media::{Chance, each_seed};
 use testkit::{End, World, body, seq_of};
-use transport_core::{Close, Frame, FramePool, Grant, Part};
+use transport_core::{Close, Endpoint, Frame, FramePool, Grant, Part, Role};
 use world::Simulated;
 
 /// A body in a slot of `pool`: memory that a device can register.
@@ -185,6 +185,54 @@ fn with_credit_the_receiver_is_always_ready() {
         drop(world);
         assert_eq!(sending.usage().lent_slots, 0);
     });
+}
+
+/// Beyond the first sixteen, links share a receive queue; some ask for shorter packets than others. All of them carry all sizes
+/// at once, and when they go, nothing stays.
+#[test]
+fn many_links_share_a_receive_queue() {
+    const LINKS: usize = 40;
+    let fabric = Fabric::new(Duration::from_micros(2));
+    let sending = FramePool::new(1 << 30);
+    let mut world = World::new(&Simulated::with(&fabric), 2);
+    let endpoint = world.fresh();
+    let (listening, bound) = world.bind(0, &endpoint);
+    let mut lanes = Vec::new();
+    for link in 0..LINKS {
+        let options = if link % 3 == 0 { "?packet=512" } else { "" };
+        let dialled = Endpoint::parse(&format!("{bound}{options}")).expect("an option of ours");
+        let connect = world.request(&dialled, Role::Connect);
+        let (_, a, b) = world.join(0, listening, 1, connect);
+        lanes.extend(Lane::both((a, b)));
+    }
+    let mut chance = Chance::new(16);
+    for _ in 0..12 {
+        for lane in &mut lanes {
+            let next = any_body(&mut chance, &sending, lane.posted);
+            lane.post(&mut world, next);
+            world.grant(lane.to, Grant::Limited(chance.below(8) as u64));
+        }
+        world.flush(0);
+        world.flush(1);
+        world.step();
+        lanes.iter_mut().for_each(|lane| lane.take(&mut world));
+    }
+    for lane in &lanes {
+        world.grant(lane.to, Grant::Unlimited);
+    }
+    world.settle();
+    for lane in &mut lanes {
+        lane.take(&mut world);
+        assert_eq!(lane.arrived, lane.posted, "{lane:?}");
+    }
+    assert_eq!(fabric.count().receiver_not_ready, 0);
+    for lane in &lanes {
+        world.close(lane.from, Close::Abort);
+    }
+    world.run_until("the links to go down", |world| lanes.iter().all(|lane| world.is_down(lane.from)));
+    assert_eq!(fabric.count().queue_pairs, 0);
+    drop(world);
+    assert_eq!((fabric.count().regions, sending.usage().lent_slots), (0, 0));
 }
 
 /// Sixteen KiB and more in registered memory arrive without a copy: by READ, in a slot of the receiver's pool.

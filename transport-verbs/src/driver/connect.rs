@@ -272,8 +272,7 @@ impl<F: Fabric> RdmaDriver<F> {
             gather: GATHER_MAX as u32,
             inline: INLINE_MAX as u32,
         };
-        let reserve =
-            if own { Reserve::new() } else { it.share_receives(&mut self.fabric, PACKET_LEN as usize)? };
+        let reserve = if own { Reserve::new() } else { it.share_receives(&mut self.fabric)? };
         let limits = self.fabric.create_queue(connection, &shape)?;
         let receives = if own {
             let most = receives_max.min(limits.receives as u32);
@@ -294,7 +293,7 @@ impl<F: Fabric> RdmaDriver<F> {
             None => {
                 // The shared queue has to grow by what one link needs.
                 let needed = u32::from(offer.data_credits) + u32::from(offer.control_credits);
-                it.grow_shared(&mut self.fabric, needed, PACKET_LEN as usize)?;
+                it.grow_shared(&mut self.fabric, needed)?;
                 reserve.seat(&offer).ok_or_else(no_memory)?
             }
         };

@@ -5,7 +5,7 @@ use packet_protocol::Reserve;
 use transport_core::FramePool;
 
 use crate::fabric::{Buffer, DeviceId, DeviceInfo, Fabric, Failure, Memory, Splice, Work};
-use crate::limits::{BEHIND, SEND_SPARE_MAX, SHARED_RECEIVES};
+use crate::limits::{BEHIND, PACKET_LEN, SEND_SPARE_MAX, SHARED_RECEIVES};
 
 /// One device in use.
 #[derive(Debug)]
@@ -93,33 +93,25 @@ impl Device {
     }
 
     /// The reserve of the shared receive queue, made by the first link that needs it.
-    pub(super) fn share_receives<F: Fabric>(
-        &mut self,
-        fabric: &mut F,
-        len: usize,
-    ) -> Result<Reserve, Failure> {
+    pub(super) fn share_receives<F: Fabric>(&mut self, fabric: &mut F) -> Result<Reserve, Failure> {
         if self.shared.is_none() {
             let most = SHARED_RECEIVES.1.min(self.info.shared_receives_max as u32);
             fabric.share_receives(self.id, most, 0)?;
             self.shared = Some(Shared { reserve: Reserve::new(), posted: 0, most });
         }
-        self.grow_shared(fabric, 0, len)?;
+        self.grow_shared(fabric, 0)?;
         let shared = self.shared.as_ref().map(|shared| shared.reserve.clone());
         shared.ok_or(Failure::new("ibv_create_srq", libc::ENOMEM))
     }
 
-    /// Posts what links would have liked of the shared queue, and `more` beyond, as far as there are places.
-    pub(super) fn grow_shared<F: Fabric>(
-        &mut self,
-        fabric: &mut F,
-        more: u32,
-        len: usize,
-    ) -> Result<(), Failure> {
+    /// Posts what links would have liked of the shared queue, and `more` beyond, as far as there are places. All of one
+    /// length, since any link's packet may land in any of them.
+    pub(super) fn grow_shared<F: Fabric>(&mut self, fabric: &mut F, more: u32) -> Result<(), Failure> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let least = SHARED_RECEIVES.0.saturating_sub(shared.posted);
         let wanted = shared.reserve.take_unmet().saturating_add(more).max(least);
         let count = wanted.min(shared.most - shared.posted);
-        if count == 0 || !self.prepare_receives(count, len) {
+        if count == 0 || !self.prepare_receives(count, PACKET_LEN as usize) {
             return Ok(());
         }
         let posted = fabric.post_shared_receives(self.id, &mut self.receiving);

@@ -305,7 +305,7 @@ impl<F: Fabric> RdmaDriver<F> {
             }
             Receives::Shared => {
                 // A failure shows when somebody needs one of them.
-                let _ = device.grow_shared(&mut self.fabric, 0, len);
+                let _ = device.grow_shared(&mut self.fabric, 0);
             }
         }
     }
