@@ -71,3 +71,46 @@ fn a_link_that_breaks_while_it_drains_is_dialled_again() {
     drop(wire);
     assert!(context.wait_until_sent(Some(PATIENCE)), "something is left");
 }
+
+/// As in libzmq, whose in-process peers share the pipe that the sender writes.
+#[test]
+fn what_was_sent_in_process_needs_no_linger() {
+    let context = fabriq::context().unwrap();
+    let (pull, push) = (socket(&context, SocketType::Pull), socket(&context, SocketType::Push));
+    for (socket, mark) in [(&pull, 10), (&push, 20)] {
+        socket
+            .set_options(|options| {
+                options.linger = Some(Duration::ZERO);
+                (options.send_hwm, options.receive_hwm) = (mark, mark);
+            })
+            .unwrap();
+    }
+    pull.bind("inproc://drop-box").unwrap();
+    push.connect("inproc://drop-box").unwrap();
+    // Both marks together: more than the link takes before its peer reads.
+    for number in 0..30u8 {
+        push.send(vec![number]).unwrap();
+    }
+    drop(push);
+    for number in 0..30u8 {
+        assert_eq!(**pull.recv().unwrap().body(), [number]);
+    }
+    drop(pull);
+    assert!(context.wait_until_sent(Some(PATIENCE)), "something is left");
+}
+
+/// Nobody is left to take it.
+#[test]
+fn what_was_sent_in_process_goes_with_its_receiver() {
+    let context = fabriq::context().unwrap();
+    let (pull, push) = (socket(&context, SocketType::Pull), socket(&context, SocketType::Push));
+    pull.set_options(|options| options.receive_hwm = 1).unwrap();
+    pull.bind("inproc://closed-box").unwrap();
+    push.connect("inproc://closed-box").unwrap();
+    for number in 0..30u8 {
+        push.send(vec![number]).unwrap();
+    }
+    drop(push);
+    drop(pull);
+    assert!(context.wait_until_sent(Some(PATIENCE)), "something is left");
+}

@@ -131,6 +131,8 @@ impl Core {
     /// Closes one pipe; called again, it can only make it sooner.
     pub(super) fn close_conduit(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
         let Some(conduit) = self.conduits.find_mut(key) else { return };
+        // What was sent to a peer in this process is in the peer's hands, as in libzmq: no linger time takes it back.
+        let linger = linger.filter(|_| !conduit.session.as_ref().is_some_and(Session::is_in_process));
         let until = linger.and_then(|linger| now.checked_add(linger));
         match &mut conduit.closing {
             Some(closing) => {
@@ -590,10 +592,12 @@ impl Core {
         } else {
             conduit.socket.emit(&conduit.url, || EventKind::HandshakeFailed(reason));
         }
+        // What was sent in-process goes with the peer that had it in hand.
+        let in_process = conduit.session.as_ref().is_some_and(Session::is_in_process);
         conduit.link_lost();
-        let wanted = conduit
-            .closing
-            .is_none_or(|closing| conduit.has_output() && closing.until.is_none_or(|until| until > now));
+        let wanted = conduit.closing.is_none_or(|closing| {
+            !in_process && conduit.has_output() && closing.until.is_none_or(|until| until > now)
+        });
         let keep = conduit.dialling && wanted;
         let endpoint = conduit.endpoint;
         if keep {

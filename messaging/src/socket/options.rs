@@ -11,6 +11,7 @@ use crate::limits::LINGER;
 #[non_exhaustive]
 pub struct Options {
     /// How long a close goes on sending what is queued; `None` is for ever. Default 30 s (libzmq: for ever).
+    /// What was sent in-process reaches its peer whatever stands here, as in libzmq.
     pub linger: Option<Duration>,
     /// Messages queued per peer before `send` waits or drops; 0 is unlimited. Default 1000. In-process the peer's
     /// `receive_hwm` comes on top. Over tcp the system's buffers do, megabytes where a peer does not read; a mark of at
