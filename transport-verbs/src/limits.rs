@@ -92,6 +92,9 @@ pub(crate) const EVENTS_EVERY: u32 = 64;
 /// How long an address and a route may take to be found, each, where the socket sets no limit.
 pub(crate) const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Pause between two attempts to listen again where a device has gone and may come back.
+pub(crate) const LISTEN_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// Times that a packet is sent again before the peer counts as gone (3 bits: InfiniBand specification, volume 1, section
 /// 9.7.5.1.3). The most there is: the device's time-outs are short.
 pub(crate) const RETRY_COUNT: u8 = 7;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hosts::{Answer, Host, Names, Place, Question, Resolved};
 use packet_protocol::{Features, Offer, Refusal, RefusalCode, Reserve};
@@ -19,8 +19,8 @@ use crate::fabric::{
     self, ConnectionId, DeviceId, Dial, Fabric, Failure, ListenerId, PrivateData, QueueShape, Rejection,
 };
 use crate::limits::{
-    BEHIND, GATHER_MAX, INLINE_MAX, LINKS_MAX, OWN_QUEUES_MAX, PACKET_LEN, RECEIVES_FIRST, RESOLVE_TIMEOUT,
-    RETRY_COUNT,
+    BEHIND, GATHER_MAX, INLINE_MAX, LINKS_MAX, LISTEN_AGAIN_AFTER, OWN_QUEUES_MAX, PACKET_LEN,
+    RECEIVES_FIRST, RESOLVE_TIMEOUT, RETRY_COUNT,
 };
 
 /// One bind or dial.
@@ -39,14 +39,12 @@ pub(super) struct Opened {
 pub(super) enum Stage {
     /// The names' thread has it.
     Naming(Role),
-    Listening(ListenerId),
+    /// At this address.
+    Listening(ListenerId, SocketAddr),
+    /// The listener's device is gone. To be tried again at this address, at this time.
+    Deaf(SocketAddr, Instant),
     /// The fabric looks for a device and a route; these addresses are left to try, the last one first.
-    Resolving {
-        connection: ConnectionId,
-        peer: SocketAddr,
-        next: Vec<SocketAddr>,
-        from: Option<SocketAddr>,
-    },
+    Resolving { connection: ConnectionId, peer: SocketAddr, next: Vec<SocketAddr>, from: Option<SocketAddr> },
     /// A link stands for it.
     Linked,
 }
@@ -138,7 +136,7 @@ impl<F: Fabric> RdmaDriver<F> {
         let endpoint = opened.endpoint.clone();
         match self.fabric.listen(at, opened.backlog) {
             Ok((listener, address)) => {
-                opened.stage = Stage::Listening(listener);
+                opened.stage = Stage::Listening(listener, address);
                 self.listeners.push((listener, open));
                 let endpoint = real(&endpoint, address);
                 self.news.push_back(Completion::Bound { open, endpoint });
@@ -183,7 +181,7 @@ impl<F: Fabric> RdmaDriver<F> {
     pub(super) fn forget_open(&mut self, open: OpenId) {
         let Some(opened) = self.opens.remove(open) else { return };
         match opened.stage {
-            Stage::Listening(listener) => {
+            Stage::Listening(listener, _) => {
                 self.listeners.retain(|(known, _)| *known != listener);
                 self.fabric.unlisten(listener);
             }
@@ -193,8 +191,50 @@ impl<F: Fabric> RdmaDriver<F> {
                 self.fabric.destroy(connection);
             }
             Stage::Naming(Role::Connect) => self.unsettled -= 1,
+            Stage::Deaf(..) => self.deaf -= 1,
             Stage::Naming(Role::Bind) | Stage::Linked => {}
         }
+    }
+
+    /// A listener goes with its device. The bind stands, and listens again once it can.
+    pub(super) fn lose_listener(&mut self, listener: ListenerId) {
+        self.fabric.unlisten(listener);
+        let Some(at) = self.listeners.iter().position(|(known, _)| *known == listener) else { return };
+        let (_, open) = self.listeners.swap_remove(at);
+        let Some(opened) = self.opens.find_mut(open) else { return };
+        // Events are taken by a poll, which has said what time it is.
+        if let (Stage::Listening(_, address), Some(now)) = (&opened.stage, self.now) {
+            opened.stage = Stage::Deaf(*address, now + LISTEN_AGAIN_AFTER);
+            self.deaf += 1;
+        }
+        // The seam has no word for a listener that is lost after Bound.
+        self.news.push_back(Completion::Progress { open, progress: Progress::AcceptFailed(libc::ENODEV) });
+    }
+
+    pub(super) fn listen_again(&mut self, now: Instant) {
+        if self.deaf == 0 {
+            return;
+        }
+        for (open, opened) in self.opens.iter_mut() {
+            let Stage::Deaf(at, due) = opened.stage else { continue };
+            if due > now {
+                continue;
+            }
+            match self.fabric.listen(at, opened.backlog) {
+                Ok((listener, address)) => {
+                    opened.stage = Stage::Listening(listener, address);
+                    self.listeners.push((listener, open));
+                    self.deaf -= 1;
+                }
+                Err(_) => opened.stage = Stage::Deaf(at, now + LISTEN_AGAIN_AFTER),
+            }
+        }
+    }
+
+    /// When to try to listen again.
+    pub(super) fn listen_again_at(&self) -> Option<Instant> {
+        let due = |opened: &Opened| if let Stage::Deaf(_, due) = opened.stage { Some(due) } else { None };
+        if self.deaf == 0 { None } else { self.opens.iter().filter_map(|(_, opened)| due(opened)).min() }
     }
 
     fn fail(&mut self, open: OpenId, error: OpenError) {

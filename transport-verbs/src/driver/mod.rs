@@ -21,7 +21,7 @@ use hosts::Names;
 use packet_protocol::{Stock, Stop};
 use transport_core::{
     Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, FramePool, Grant, LinkId, Open,
-    OpenError, OpenId, Part, Progress, Refused, RefusedReason, Slab,
+    OpenError, OpenId, Part, Refused, RefusedReason, Slab,
 };
 
 use crate::fabric::{Cause, Completed, ConnectionId, DeviceId, Event, Fabric, ListenerId, Status, Work};
@@ -67,6 +67,8 @@ pub(crate) struct RdmaDriver<F: Fabric> {
     completed: Vec<Completed>,
     /// Opens and links that are neither up nor gone: what happens to them is told by events.
     unsettled: usize,
+    /// Binds whose listener went with its device.
+    deaf: usize,
     slept: bool,
     polls: u32,
     /// Of the last poll.
@@ -93,6 +95,7 @@ impl<F: Fabric> RdmaDriver<F> {
             timers: BinaryHeap::new(),
             completed: Vec::with_capacity(2 * COMPLETIONS_PER_POLL),
             unsettled: 0,
+            deaf: 0,
             slept: true,
             polls: 0,
             now: None,
@@ -200,14 +203,6 @@ impl<F: Fabric> RdmaDriver<F> {
             }
             _ => {}
         }
-    }
-
-    fn lose_listener(&mut self, listener: ListenerId) {
-        self.fabric.unlisten(listener);
-        let Some(at) = self.listeners.iter().position(|(known, _)| *known == listener) else { return };
-        let (_, open) = self.listeners.swap_remove(at);
-        // The seam has no word for a listener that is lost after Bound.
-        self.news.push_back(Completion::Progress { open, progress: Progress::AcceptFailed(libc::ENODEV) });
     }
 
     /// Nothing more comes from a device, so that its links end at once.
@@ -486,6 +481,7 @@ impl<F: Fabric> Driver for RdmaDriver<F> {
         }
         self.take_completions();
         self.run_timers(now);
+        self.listen_again(now);
         if !self.hand_out(out, limit) {
             return;
         }
@@ -509,7 +505,7 @@ impl<F: Fabric> Driver for RdmaDriver<F> {
 
     fn deadline(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse(Due(at, _))| *at);
-        timer.into_iter().chain(self.fabric.deadline()).min()
+        timer.into_iter().chain(self.fabric.deadline()).chain(self.listen_again_at()).min()
     }
 
     fn arm(&mut self) -> Armed {
