@@ -20,6 +20,11 @@ use wire::{alone, socket};
 
 /// Runs `child` in a forked process, and fails when it fails or takes ten seconds.
 fn in_a_child(child: impl FnOnce()) {
+    ends_well(fork(child));
+}
+
+/// Runs `child` in a forked process.
+fn fork(child: impl FnOnce()) -> Pid {
     // SAFETY: the child runs only `child` and ends without a return into the test harness. Other threads' locks may be
     // held for ever in it; that the calls under test touch none of those is what is tested.
     let pid = unsafe { libc::fork() };
@@ -32,7 +37,11 @@ fn in_a_child(child: impl FnOnce()) {
     }
     // What the parent has of the closure is the child's by now.
     std::mem::forget(child);
-    let pid = Pid::from_raw(pid).expect("fork works");
+    Pid::from_raw(pid).expect("fork works")
+}
+
+/// Waits for a forked process.
+fn ends_well(pid: Pid) {
     let ended = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     let fds = &mut [PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
     let in_time = rustix::event::poll(fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })) == Ok(1);
@@ -163,13 +172,12 @@ fn calls_are_refused_over_tcp() {
 }
 
 /// What the child drops was the parent's: no linger, no close, no wait.
-#[test]
-fn drops_disturb_nobody() {
+fn drops_disturb_nobody(endpoint: &str) {
     let _alone = alone();
     let context = fabriq::context().unwrap();
-    let traffic = Traffic::start(&context, "tcp://127.0.0.1:*");
+    let traffic = Traffic::start(&context, endpoint);
     for _ in 0..10 {
-        let sockets: Vec<_> = ["tcp://127.0.0.1:*", "inproc://dropped"]
+        let sockets: Vec<_> = [endpoint, "inproc://dropped"]
             .into_iter()
             .flat_map(|endpoint| {
                 let (bound, dialled) =
@@ -204,16 +212,20 @@ fn drops_disturb_nobody() {
     traffic.end();
 }
 
-/// A child that makes its own context talks as anybody does, also to its parent.
 #[test]
-fn a_child_with_its_own_context() {
+fn drops_disturb_nobody_over_tcp() {
+    drops_disturb_nobody("tcp://127.0.0.1:*");
+}
+
+/// A child that makes its own context talks as anybody does, also to its parent.
+fn a_child_with_its_own_context(wildcard: &str) {
     let _alone = alone();
     let context = fabriq::context().unwrap();
     let pull = socket(&context, SocketType::Pull);
-    let endpoint = pull.bind("tcp://127.0.0.1:*").unwrap();
+    let endpoint = pull.bind(wildcard).unwrap();
     in_a_child(|| {
         let context = fabriq::context().unwrap();
-        for endpoint in ["inproc://of the child", "tcp://127.0.0.1:*"] {
+        for endpoint in ["inproc://of the child", wildcard] {
             let traffic = Traffic::start(&context, endpoint);
             std::thread::sleep(Duration::from_millis(10));
             traffic.end();
@@ -229,4 +241,68 @@ fn a_child_with_its_own_context() {
     });
     assert_eq!(pull.recv().unwrap().body(), "hello, parent");
     assert_eq!(pull.recv().unwrap().body(), "good-bye");
+}
+
+#[test]
+fn a_child_with_its_own_context_over_tcp() {
+    a_child_with_its_own_context("tcp://127.0.0.1:*");
+}
+
+/// The same over an RDMA device, whose memory, queues and descriptors a child has copies of.
+#[cfg(feature = "device")]
+mod verbs {
+    use super::*;
+
+    fn endpoint() -> String {
+        let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
+        verbs.local().expect("an RDMA device with an IPv4 address; these tests need one").to_string()
+    }
+
+    #[test]
+    fn calls_are_refused() {
+        refused_in_a_child(&endpoint());
+    }
+
+    #[test]
+    fn drops_disturb_nobody() {
+        super::drops_disturb_nobody(&endpoint());
+    }
+
+    #[test]
+    fn a_child_with_its_own_context() {
+        super::a_child_with_its_own_context(&endpoint());
+    }
+
+    /// Pages that a device reads and writes stay the parent's, though a child lives that shares them otherwise: were they
+    /// copied on the parent's next write, the device would go on with the old ones.
+    #[test]
+    fn a_living_child_takes_no_page_from_the_device() {
+        const LEN: usize = 1 << 20;
+        let _alone = alone();
+        let context = fabriq::context().unwrap();
+        let (pull, push) = (socket(&context, SocketType::Pull), socket(&context, SocketType::Push));
+        push.connect(pull.bind(&endpoint()).unwrap().as_str()).unwrap();
+        let transfer = |round: u8| {
+            // Small ones through packet buffers, large ones from slot to slot.
+            for len in [1000, LEN] {
+                let mut loan = push.loan(len).unwrap();
+                loan.fill(round);
+                push.send(loan).unwrap();
+                let message = pull.recv().unwrap();
+                assert_eq!(message.body().len(), len);
+                assert!(message.body().iter().all(|byte| *byte == round), "{len} bytes of round {round}");
+            }
+        };
+        transfer(0);
+        let (over, tell) = std::io::pipe().unwrap();
+        let child = fork(|| {
+            let fds = &mut [PollFd::from_borrowed_fd(over.as_fd(), PollFlags::IN)];
+            let patience = Timespec { tv_sec: wire::PATIENCE.as_secs() as i64, tv_nsec: 0 };
+            assert_eq!(rustix::event::poll(fds, Some(&patience)), Ok(1));
+        });
+        (1..20).for_each(transfer);
+        (&tell).write_all(b".").unwrap();
+        ends_well(child);
+        transfer(20);
+    }
 }
