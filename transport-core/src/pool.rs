@@ -111,8 +111,17 @@ impl FramePool {
         if len > SLOT_MAX {
             return None;
         }
-        let class = len.max(SLOT_MIN).div_ceil(SLOT_MIN).next_power_of_two().trailing_zeros().div_ceil(2);
-        let slot = Class::take(&self.0.classes[class as usize])?;
+        let slot = Class::take(&self.0.classes[class_of(len)])?;
+        Some(FrameMut::from_slot(slot, len))
+    }
+
+    /// Like [`FramePool::take`], but only memory that `domain` has registered, or can. `None` also where it refuses; then
+    /// nothing is kept that only another domain could use.
+    pub fn take_for(&self, len: usize, domain: &Arc<dyn MemoryDomain>) -> Option<FrameMut> {
+        if len > SLOT_MAX {
+            return None;
+        }
+        let slot = Class::take_for(&self.0.classes[class_of(len)], domain)?;
         Some(FrameMut::from_slot(slot, len))
     }
 
@@ -129,6 +138,12 @@ impl FramePool {
             lent_slots: self.0.classes.iter().map(|class| class.lent.load(Ordering::Relaxed)).sum(),
         }
     }
+}
+
+/// The class of the smallest slots that take `len` bytes, at most [`SLOT_MAX`].
+const fn class_of(len: usize) -> usize {
+    let slots = (if len < SLOT_MIN { SLOT_MIN } else { len }).div_ceil(SLOT_MIN);
+    slots.next_power_of_two().trailing_zeros().div_ceil(2) as usize
 }
 
 impl fmt::Debug for FramePool {
@@ -156,10 +171,36 @@ struct VacantSlot(NonNull<Header>);
 // SAFETY: a vacant slot is memory nobody refers to; the class owns it. Test: `slots_cross_threads`.
 unsafe impl Send for VacantSlot {}
 
+impl VacantSlot {
+    /// Which of the class's arenas it lies in.
+    fn arena(&self) -> usize {
+        // SAFETY: the class that has the slot has its arena, and headers are only ever shared. Test:
+        // `a_domain_gets_slots_that_it_knows` under Miri.
+        unsafe { self.0.as_ref() }.arena as usize
+    }
+}
+
 struct Arena {
     // Only kept: all access goes through slots.
     map: memmap2::MmapMut,
     registrations: Vec<(Arc<dyn MemoryDomain>, Registration)>,
+}
+
+impl Arena {
+    fn knows(&self, domain: &Arc<dyn MemoryDomain>) -> bool {
+        self.registrations.iter().any(|(known, _)| known.id() == domain.id())
+    }
+
+    /// What the domain knows it by; registers it first if it has to.
+    fn register(&mut self, domain: &Arc<dyn MemoryDomain>) -> Option<Registration> {
+        let known = self.registrations.iter().find(|(known, _)| known.id() == domain.id());
+        if let Some((_, registration)) = known {
+            return Some(*registration);
+        }
+        let registration = domain.register(self.map.as_ptr(), self.map.len()).ok()?;
+        self.registrations.push((domain.clone(), registration));
+        Some(registration)
+    }
 }
 
 #[repr(C)]
@@ -186,6 +227,45 @@ impl Class {
         drop(state);
         self.lent.fetch_add(1, Ordering::Relaxed);
         Some(SlotMut(Slot { class: self.clone(), header, len: self.slot }))
+    }
+
+    fn take_for(self: &Arc<Self>, domain: &Arc<dyn MemoryDomain>) -> Option<SlotMut> {
+        let mut state = self.lock();
+        let ClassState { arenas, vacant } = &mut *state;
+        let known = vacant.iter().rposition(|slot| arenas[slot.arena()].knows(domain));
+        let at = match known {
+            Some(at) => at,
+            None => {
+                // Memory that some other domain has may be as good.
+                let some = vacant.len().checked_sub(1);
+                match some.filter(|&at| arenas[vacant[at].arena()].register(domain).is_some()) {
+                    Some(at) => at,
+                    None => {
+                        self.grow_for(&mut state, domain)?;
+                        state.vacant.len() - 1
+                    }
+                }
+            }
+        };
+        let VacantSlot(header) = state.vacant.swap_remove(at);
+        drop(state);
+        self.lent.fetch_add(1, Ordering::Relaxed);
+        Some(SlotMut(Slot { class: self.clone(), header, len: self.slot }))
+    }
+
+    /// Grows by an arena of the domain's, or not at all.
+    #[cold]
+    fn grow_for(&self, state: &mut ClassState, domain: &Arc<dyn MemoryDomain>) -> Option<()> {
+        self.grow(state)?;
+        let last = state.arenas.len() - 1;
+        if state.arenas[last].register(domain).is_none() {
+            state.vacant.retain(|slot| slot.arena() != last);
+            if let Some(arena) = state.arenas.pop() {
+                self.budget.reserved.fetch_sub(arena.map.len(), Ordering::Relaxed);
+            }
+            return None;
+        }
+        Some(())
     }
 
     #[cold]
@@ -223,16 +303,7 @@ impl Class {
     #[cold]
     fn key(&self, slot: &Slot, domain: &Arc<dyn MemoryDomain>) -> Option<Key> {
         let mut state = self.lock();
-        let arena = &mut state.arenas[slot.header().arena as usize];
-        let known = arena.registrations.iter().find(|(known, _)| known.id() == domain.id());
-        let registration = match known {
-            Some((_, registration)) => *registration,
-            None => {
-                let registration = domain.register(arena.map.as_ptr(), arena.map.len()).ok()?;
-                arena.registrations.push((domain.clone(), registration));
-                registration
-            }
-        };
+        let registration = state.arenas[slot.header().arena as usize].register(domain)?;
         let address = slot.start().as_ptr() as u64;
         Some(Key { address, local: registration.local, remote: registration.remote })
     }
@@ -343,6 +414,8 @@ impl DerefMut for SlotMut {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
     use std::sync::atomic::AtomicU64;
 
@@ -404,12 +477,15 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Counting(DomainId, AtomicU64);
+    struct Counting(DomainId, AtomicU64, AtomicBool);
     impl MemoryDomain for Counting {
         fn id(&self) -> DomainId {
             self.0
         }
         fn register(&self, start: *const u8, _len: usize) -> Result<Registration, RegisterError> {
+            if self.2.load(Ordering::Relaxed) {
+                return Err(RegisterError("no more".to_owned()));
+            }
             self.1.fetch_add(1, Ordering::Relaxed);
             Ok(Registration { local: start as u64, remote: 5 })
         }
@@ -421,7 +497,7 @@ mod tests {
     #[test]
     fn arenas_register_lazily_once_per_domain_and_unregister_when_they_go() {
         let pool = FramePool::new(1 << 20);
-        let counting = Arc::new(Counting(DomainId::unique(), AtomicU64::new(0)));
+        let counting = Arc::new(Counting(DomainId::unique(), AtomicU64::new(0), AtomicBool::new(false)));
         let domain: Arc<dyn MemoryDomain> = counting.clone();
         let (a, b) = (pool.take(100).unwrap(), pool.take(60).unwrap().freeze());
         assert_eq!(counting.1.load(Ordering::Relaxed), 0);
@@ -430,6 +506,33 @@ mod tests {
         assert!(b.key(&domain).is_none(), "an inline frame is not registered memory");
         assert_eq!(counting.1.load(Ordering::Relaxed), 1);
         drop((a, pool));
+        assert_eq!(counting.1.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_domain_gets_slots_that_it_knows() {
+        let pool = FramePool::new(1 << 20);
+        let counting = Arc::new(Counting(DomainId::unique(), AtomicU64::new(0), AtomicBool::new(false)));
+        let domain: Arc<dyn MemoryDomain> = counting.clone();
+        let few: Vec<_> = std::iter::from_fn(|| {
+            let frame = pool.take_for(60_000, &domain)?;
+            counting.2.store(true, Ordering::Relaxed);
+            Some(frame)
+        })
+        .collect();
+        assert!(few.len() > 1 && few.iter().all(|frame| frame.key(&domain).is_some()));
+        let reserved = pool.usage().reserved_bytes;
+        assert!(pool.take_for(60_000, &domain).is_none());
+        assert_eq!(pool.usage().reserved_bytes, reserved, "what nobody can use was kept");
+        // Slots of another arena, which the domain cannot have, hide none that it has.
+        let others: Vec<_> = (0..3).map(|_| pool.take(60_000).unwrap()).collect();
+        let count = few.len();
+        drop(few);
+        drop(others);
+        let again: Vec<_> = std::iter::from_fn(|| pool.take_for(60_000, &domain)).collect();
+        assert_eq!(again.len(), count);
+        assert!(again.iter().all(|frame| frame.key(&domain).is_some()));
+        drop((again, pool));
         assert_eq!(counting.1.load(Ordering::Relaxed), 0);
     }
 }

@@ -57,8 +57,9 @@ pub(crate) const BEHIND: usize = 64;
 /// Bytes of packet buffers that one driver may have, posted or spare.
 pub(crate) const PACKET_POOL: usize = 256 << 20;
 
-/// Send buffers that a device keeps for the next packet.
+/// Send buffers that a device keeps for the next packet, at most, and at least once a link begins.
 pub(crate) const SEND_SPARE_MAX: usize = 256;
+pub(crate) const SEND_SPARE_MIN: usize = 8;
 
 /// Work requests of a send queue: the default, and what a URL may ask for.
 pub(crate) const SENDS: u32 = 128;

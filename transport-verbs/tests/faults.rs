@@ -253,3 +253,39 @@ fn large_frames_from_a_pool_are_read_straight_into_the_receivers_pool() {
     }
     assert_eq!(fabric.count().receiver_not_ready, 0);
 }
+
+/// Whatever happens to be registered when no more can be: the rest goes by copies, and all of it arrives.
+#[test]
+fn where_no_more_memory_can_be_registered_everything_still_arrives() {
+    each_seed(0..60, |seed| {
+        let fabric = Fabric::new(Duration::from_micros(2));
+        let sending = FramePool::new(64 << 20);
+        let mut world = World::new(&Simulated::with(&fabric), 2);
+        let pair = world.pair();
+        let mut lanes = Lane::both(pair);
+        let mut chance = Chance::new(seed);
+        let refused_at = chance.below(40);
+        for turn in 0..300 {
+            if turn == refused_at {
+                fabric.hosts().into_iter().for_each(|host| fabric.refuse_memory(host, true));
+            }
+            for lane in &mut lanes {
+                let next = any_body(&mut chance, &sending, lane.posted);
+                lane.post(&mut world, next);
+                world.grant(lane.to, Grant::Limited(50));
+            }
+            world.step();
+            lanes.iter_mut().for_each(|lane| lane.take(&mut world));
+        }
+        for lane in &lanes {
+            world.grant(lane.to, Grant::Unlimited);
+        }
+        world.settle();
+        lanes.iter_mut().for_each(|lane| lane.take(&mut world));
+        assert!(lanes.iter().all(|lane| lane.arrived == lane.posted), "{lanes:?}");
+        assert_eq!(fabric.count().receiver_not_ready, 0, "credit has failed");
+        drop(world);
+        assert_eq!(fabric.count().regions, 0, "a registration outlives its driver");
+        assert_eq!(sending.usage().lent_slots, 0, "a sent frame is still held");
+    });
+}

@@ -328,6 +328,16 @@ impl QueuePair {
         self.targets.remove(target).map(|target| target.frame)
     }
 
+    /// Copies bytes into a target, where no READ into the same range is posted.
+    pub fn fill_target(&mut self, target: TargetId, at: usize, bytes: &[u8]) -> bool {
+        let frame = self.targets.find_mut(target).map(|target| &mut target.frame);
+        let place = frame.and_then(|frame| frame.get_mut(at..at.checked_add(bytes.len())?));
+        place.is_some_and(|place| {
+            place.copy_from_slice(bytes);
+            true
+        })
+    }
+
     /// A range of a target's memory, registered for the one READ if the target is not. Counts as a READ that is posted.
     pub(super) fn land(
         &mut self,

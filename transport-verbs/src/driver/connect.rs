@@ -12,6 +12,7 @@ use transport_core::{
     Role,
 };
 
+use super::detour::Detours;
 use super::link::{Link, Receives, State};
 use super::{Device, Owner, RdmaDriver, real};
 use crate::address::{Address, Options};
@@ -317,7 +318,8 @@ impl<F: Fabric> RdmaDriver<F> {
         let receives = if own {
             let most = receives_max.min(limits.receives as u32);
             let count = RECEIVES_FIRST.min(most);
-            if !it.prepare_receives(count, packet_len as usize) {
+            if it.prepare_receives(count, packet_len as usize) < count {
+                it.receiving.clear();
                 return Err(no_memory());
             }
             let posted = self.fabric.post_receives(connection, &mut it.receiving);
@@ -337,7 +339,7 @@ impl<F: Fabric> RdmaDriver<F> {
                 reserve.seat(&offer).ok_or_else(no_memory)?
             }
         };
-        if it.send_buffer().map(|buffer| it.sending.push(buffer)).is_none() {
+        if !it.reserve_sending() {
             return Err(no_memory());
         }
         it.own_queues += usize::from(own);
@@ -369,6 +371,8 @@ impl<F: Fabric> RdmaDriver<F> {
             ours: offer,
             seat: Some(seat),
             machine: None,
+            detours: Detours::default(),
+            waits: false,
         });
         self.own(connection, Owner::Link(id));
         let timeout = self.opens.find(open).map(|opened| opened.limits.handshake_timeout);

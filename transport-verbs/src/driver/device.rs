@@ -2,10 +2,10 @@
 //! to a link.
 
 use packet_protocol::Reserve;
-use transport_core::FramePool;
+use transport_core::{FrameMut, FramePool, LinkId};
 
-use crate::fabric::{Buffer, DeviceId, DeviceInfo, Fabric, Failure, Memory, Splice, Work};
-use crate::limits::{BEHIND, PACKET_LEN, SEND_SPARE_MAX, SHARED_RECEIVES};
+use crate::fabric::{Buffer, DeviceId, DeviceInfo, Fabric, Failure, Memory, Splice};
+use crate::limits::{BEHIND, PACKET_LEN, SEND_SPARE_MAX, SEND_SPARE_MIN, SHARED_RECEIVES};
 
 /// One device in use.
 #[derive(Debug)]
@@ -17,8 +17,10 @@ pub(super) struct Device {
     pub(super) own_queues: usize,
     /// Buffers on their way to a receive queue; empty between calls.
     pub(super) receiving: Vec<Buffer>,
-    /// Spare send buffers.
-    pub(super) sending: Vec<Buffer>,
+    /// Spare buffers for packets to send.
+    sending: Vec<Buffer>,
+    /// Links that wait for one.
+    waiting: Vec<LinkId>,
     /// Of the packet that is being filled; empty between calls.
     pub(super) splices: Vec<Splice>,
     shared: Option<Shared>,
@@ -43,6 +45,7 @@ impl Device {
             own_queues: 0,
             receiving: Vec::new(),
             sending: Vec::new(),
+            waiting: Vec::new(),
             splices: Vec::new(),
             shared: None,
             packets,
@@ -60,36 +63,70 @@ impl Device {
 
     /// A buffer of registered memory. `None` when the driver has as many as it may, or memory cannot be registered.
     pub(super) fn buffer(&self, len: usize) -> Option<Buffer> {
-        let mut frame = self.packets.take(len)?;
-        frame.truncate(len);
-        self.memory.buffer(frame).ok()
+        self.memory.buffer(self.packets.take_for(len, self.memory.domain())?).ok()
     }
 
-    /// A buffer to fill with a packet.
-    pub(super) fn send_buffer(&mut self) -> Option<Buffer> {
-        self.sending.pop().or_else(|| self.buffer(self.send_len))
+    /// A buffer to fill with a packet, and whether it is the last there is. That one must be signalled, so that it comes
+    /// back, and after it those that others posted without a signal. `None`: all are under way.
+    pub(super) fn send_buffer(&mut self) -> Option<(Buffer, bool)> {
+        let buffer = self.sending.pop().or_else(|| self.buffer(self.send_len))?;
+        if self.sending.is_empty() {
+            self.sending.extend(self.buffer(self.send_len));
+        }
+        Some((buffer, self.sending.is_empty()))
+    }
+
+    /// Makes sure that there is a buffer to send from, now and whenever those under way have come back: what is made
+    /// here stays, though memory for nothing else may be registered later.
+    pub(super) fn reserve_sending(&mut self) -> bool {
+        while self.sending.len() < SEND_SPARE_MIN {
+            match self.buffer(self.send_len) {
+                Some(buffer) => self.sending.push(buffer),
+                None => return !self.sending.is_empty(),
+            }
+        }
+        true
     }
 
     /// Keeps a send buffer that came back.
-    pub(super) fn spare(&mut self, work: Work) {
-        if let Work::Send { buffer: Some(buffer), .. } = work
-            && self.sending.len() < SEND_SPARE_MAX
-            && buffer.len() >= self.send_len
-        {
+    pub(super) fn spare(&mut self, buffer: Buffer) {
+        if self.sending.len() < SEND_SPARE_MAX && buffer.len() >= self.send_len {
             self.sending.push(buffer);
         }
     }
 
-    /// Puts `count` receive buffers for packets of `len` bytes onto the list. `false`: there are not so many.
-    pub(super) fn prepare_receives(&mut self, count: u32, len: usize) -> bool {
-        for _ in 0..count {
-            let Some(buffer) = self.buffer(len + BEHIND) else {
-                self.receiving.clear();
-                return false;
-            };
+    /// The same for one that was the target of a READ.
+    pub(super) fn spare_frame(&mut self, frame: FrameMut) {
+        if let Ok(buffer) = self.memory.buffer(frame) {
+            self.spare(buffer);
+        }
+    }
+
+    /// Remembers a link that found no buffer to send from.
+    pub(super) fn wait_for_buffer(&mut self, link: LinkId) {
+        self.waiting.push(link);
+    }
+
+    /// Links that may go on, if there are buffers again.
+    pub(super) fn take_waiting(&mut self) -> Vec<LinkId> {
+        if self.waiting.is_empty() || !self.reserve_sending() {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Bytes of a packet to send.
+    pub(super) const fn send_len(&self) -> usize {
+        self.send_len
+    }
+
+    /// Puts `count` receive buffers for packets of `len` bytes onto the list, or as many as there are. How many.
+    pub(super) fn prepare_receives(&mut self, count: u32, len: usize) -> u32 {
+        for done in 0..count {
+            let Some(buffer) = self.buffer(len + BEHIND) else { return done };
             self.receiving.push(buffer);
         }
-        true
+        count
     }
 
     /// The reserve of the shared receive queue, made by the first link that needs it.
@@ -110,8 +147,9 @@ impl Device {
         let Some(shared) = &self.shared else { return Ok(()) };
         let least = SHARED_RECEIVES.0.saturating_sub(shared.posted);
         let wanted = shared.reserve.take_unmet().saturating_add(more).max(least);
-        let count = wanted.min(shared.most - shared.posted);
-        if count == 0 || !self.prepare_receives(count, PACKET_LEN as usize) {
+        let wanted = wanted.min(shared.most - shared.posted);
+        let count = self.prepare_receives(wanted, PACKET_LEN as usize);
+        if count == 0 {
             return Ok(());
         }
         let posted = fabric.post_shared_receives(self.id, &mut self.receiving);

@@ -6,10 +6,11 @@ use std::time::Instant;
 use packet_protocol::{Exposed, Machine, Offer, Policy, ReadId, Seat, Stock, Stop, Terms};
 use transport_core::{Completion, DownReason, Frame, LinkId, OpenId, Role};
 
+use super::detour::Detours;
 use super::device::Device;
 use crate::fabric::{
-    Buffer, ConnectionId, DeviceId, Fabric, Mark, Memory, Pinned, QueueLimits, Reach, Remote, Sender, Splice,
-    Status, TargetId, Work,
+    Buffer, ConnectionId, DeviceId, Fabric, Mark, Memory, Pinned, PostError, QueueLimits, Reach, Remote,
+    Sender, Splice, Status, TargetId, Work,
 };
 
 pub(super) type Protocol = Machine<Buffer, Pinned, TargetId>;
@@ -48,6 +49,10 @@ pub(super) struct Link {
     pub(super) seat: Option<Seat>,
     /// Once they are.
     pub(super) machine: Option<Box<Protocol>>,
+    /// Parts whose memory cannot be registered.
+    pub(super) detours: Detours,
+    /// The device's list of links that wait for a buffer holds it.
+    pub(super) waits: bool,
 }
 
 /// Where a link's receive buffers are posted.
@@ -109,7 +114,10 @@ impl Link {
     ) {
         let Some(machine) = &mut self.machine else {
             // Flushed, since whatever arrives before the terms is looked at after them.
-            return device.spare(work);
+            if let Work::Send { buffer: Some(buffer), .. } = work {
+                device.spare(buffer);
+            }
+            return;
         };
         match status {
             Status::Success => {}
@@ -127,13 +135,26 @@ impl Link {
                 if done {
                     machine.packets_done(tag);
                 }
-                device.spare(Work::Send { tag, buffer });
+                buffer.into_iter().for_each(|buffer| device.spare(buffer));
             }
-            Work::Read { tag, .. } if done => {
+            Work::Read { tag, target } => {
                 let connection = self.connection;
-                machine.read_done(stock, ReadId::from_u32(tag), |target| fabric.reclaim(connection, target));
+                let finished = if Detours::is_one(tag) {
+                    let arrived = fabric.reclaim(connection, target);
+                    let finished =
+                        self.detours.arrived(tag, arrived.as_deref().filter(|_| done), |read, at, bytes| {
+                            fabric.fill_target(connection, read.target, at, bytes)
+                        });
+                    arrived.into_iter().for_each(|frame| device.spare_frame(frame));
+                    finished
+                } else {
+                    done.then(|| ReadId::from_u32(tag))
+                };
+                if let Some(id) = finished {
+                    machine.read_done(stock, id, |target| fabric.reclaim(connection, target));
+                }
             }
-            Work::Receive { .. } | Work::Read { .. } => {}
+            Work::Receive { .. } => {}
         }
     }
 
@@ -152,7 +173,13 @@ impl Link {
     }
 
     /// Posts what is due: receive buffers, READs and packets.
-    pub(super) fn transmit<F: Fabric>(&mut self, fabric: &mut F, device: &mut Device, stock: &mut Stock) {
+    pub(super) fn transmit<F: Fabric>(
+        &mut self,
+        id: LinkId,
+        fabric: &mut F,
+        device: &mut Device,
+        stock: &mut Stock,
+    ) {
         let (State::Up, Some(machine)) = (&self.state, &mut self.machine) else { return };
         while let Some(buffer) = machine.take_spent() {
             device.receiving.push(buffer);
@@ -174,31 +201,45 @@ impl Link {
             let Ok(Some(read)) = machine.poll_read(stock, |frame| sender.lend(frame)) else { break };
             let from = Remote { address: read.address, key: read.key as u32 };
             let mark = Mark { tag: read.id.to_u32(), signal: true };
-            if sender.read(read.target, read.offset..read.offset + read.len, from, mark).is_err() {
-                machine.abort(broken(libc::ENOMEM));
-                return;
+            match sender.read(read.target, read.offset..read.offset + read.len, from, mark) {
+                Ok(()) => {}
+                Err(PostError::NotRegistered) => self.detours.take(read),
+                Err(_) => {
+                    machine.abort(broken(libc::ENOMEM));
+                    return;
+                }
             }
         }
         while sender.room() > 0 {
-            let Some(mut buffer) = device.send_buffer() else {
+            let Some((tag, read, len)) = self.detours.next(device.send_len()) else { break };
+            let Some((buffer, _)) = device.send_buffer() else { return self.wait_for_buffer(id, device) };
+            let target = sender.lend(buffer.into_frame());
+            let from = Remote { address: read.address, key: read.key as u32 };
+            if sender.read(target, 0..len, from, Mark { tag, signal: true }).is_err() {
                 machine.abort(broken(libc::ENOMEM));
                 return;
+            }
+            self.detours.posted(tag);
+        }
+        while sender.room() > 0 {
+            let Some((mut buffer, is_last)) = device.send_buffer() else {
+                return self.wait_for_buffer(id, device);
             };
             let filling = &mut Filling { memory: &device.memory, splices: &mut device.splices };
             let Some(packet) = machine.fill(stock, &mut buffer, filling) else {
-                device.sending.push(buffer);
+                device.spare(buffer);
                 return;
             };
             // Who pinned frames waits for them; buffers come back with what is signalled now and then anyway.
-            let mark = Mark { tag: packet.number, signal: packet.spliced > 0 };
+            let mark = Mark { tag: packet.number, signal: packet.spliced > 0 || is_last };
             let posted = if packet.spliced == 0 && packet.len <= self.limits.inline {
                 let posted = sender.inline(&buffer[..packet.len], mark);
-                device.sending.push(buffer);
+                device.spare(buffer);
                 posted
             } else {
                 let posted = sender.send(buffer, packet.buffered, &mut device.splices, mark);
                 posted.map_err(|(error, buffer)| {
-                    device.sending.push(buffer);
+                    device.spare(buffer);
                     error
                 })
             };
@@ -207,6 +248,12 @@ impl Link {
                 machine.abort(broken(libc::EIO));
                 return;
             }
+        }
+    }
+
+    fn wait_for_buffer(&mut self, id: LinkId, device: &mut Device) {
+        if !std::mem::replace(&mut self.waits, true) {
+            device.wait_for_buffer(id);
         }
     }
 

@@ -5,10 +5,12 @@
 //! mod      opens, links, the poll that feeds them
 //! link     one link: a connection and the machine on it
 //! device   what links of one device share: packet buffers and the shared receive queue
+//! detour   parts whose memory cannot be registered: READ by the piece into packet buffers, and copied
 //! connect  how a link comes up: names, addresses, requests, answers
 //! ```
 
 mod connect;
+mod detour;
 mod device;
 mod link;
 
@@ -255,6 +257,19 @@ impl<F: Fabric> RdmaDriver<F> {
             self.enqueue(id);
         }
         self.completed = completed;
+        self.wake_waiting();
+    }
+
+    /// Links that found no buffer to send from go on when there are some.
+    fn wake_waiting(&mut self) {
+        for at in 0..self.devices.len() {
+            for id in self.devices[at].take_waiting() {
+                if let Some(link) = self.links.find_mut(id) {
+                    link.waits = false;
+                }
+                self.enqueue(id);
+            }
+        }
     }
 
     // ---- links ----
@@ -275,7 +290,7 @@ impl<F: Fabric> RdmaDriver<F> {
     fn transmit(&mut self, id: LinkId) {
         let Some(link) = self.links.find_mut(id) else { return };
         let Some(device) = self.devices.iter_mut().find(|device| device.id == link.device) else { return };
-        link.transmit(&mut self.fabric, device, &mut self.stock);
+        link.transmit(id, &mut self.fabric, device, &mut self.stock);
         self.grow(id);
     }
 
@@ -286,8 +301,9 @@ impl<F: Fabric> RdmaDriver<F> {
         let len = link.ours.packet_len as usize;
         match &mut link.receives {
             Receives::Own(reserve, posted, most) => {
-                let count = reserve.take_unmet().min(*most - *posted);
-                if count == 0 || !device.prepare_receives(count, len) {
+                let wanted = reserve.take_unmet().min(*most - *posted);
+                let count = device.prepare_receives(wanted, len);
+                if count == 0 {
                     return;
                 }
                 let result = self.fabric.post_receives(link.connection, &mut device.receiving);
@@ -340,6 +356,8 @@ impl<F: Fabric> RdmaDriver<F> {
                 device.receiving.clear();
             }
         }
+        // What it had posted may have been all there was.
+        self.wake_waiting();
         self.unsettled -= usize::from(link.state != State::Up);
         let reason = match link.state {
             State::Ending(reason) => reason,

@@ -355,6 +355,10 @@ pub trait Fabric: fmt::Debug + Send {
     /// Takes a target back. `None` while a READ into it has not come back, and for a stale id.
     fn reclaim(&mut self, connection: ConnectionId, target: TargetId) -> Option<FrameMut>;
 
+    /// Copies bytes into a target, from `at` on: for those that could not be READ straight into it. No READ into the same
+    /// range may be posted. `false`: there is no such target, or it is not so long.
+    fn fill_target(&mut self, connection: ConnectionId, target: TargetId, at: usize, bytes: &[u8]) -> bool;
+
     // What happened
 
     /// Appends what has completed, about `budget` entries at most, and says how many. Costs no system call. May name

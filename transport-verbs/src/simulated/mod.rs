@@ -128,6 +128,11 @@ impl World {
         self.hold().lose_device(host, false);
     }
 
+    /// All hosts there are.
+    pub fn hosts(&self) -> Vec<HostId> {
+        self.hold().hosts()
+    }
+
     /// Lets a host's device refuse to register any more memory, or not.
     pub fn refuse_memory(&self, host: HostId, refuse: bool) {
         self.hold().refuse_memory(host, refuse);
@@ -264,6 +269,10 @@ impl Fabric for SimulatedFabric {
     }
     fn reclaim(&mut self, connection: ConnectionId, target: TargetId) -> Option<FrameMut> {
         self.world.hold().reclaim(self.host, connection, target)
+    }
+
+    fn fill_target(&mut self, connection: ConnectionId, target: TargetId, at: usize, bytes: &[u8]) -> bool {
+        self.world.hold().fill_target(self.host, connection, target, at, bytes)
     }
 
     fn poll(&mut self, out: &mut Vec<Completed>, budget: usize) -> usize {

@@ -353,6 +353,10 @@ impl Net {
         (gone, closed)
     }
 
+    pub(super) fn hosts(&self) -> Vec<HostId> {
+        self.hosts.keys()
+    }
+
     pub(super) fn refuse_memory(&mut self, host: HostId, refuse: bool) {
         let Some(it) = self.hosts.find_mut(host) else { return };
         it.refuses_memory = refuse;

@@ -45,6 +45,23 @@ impl Net {
         queue.targets.remove(target).map(|target| target.frame)
     }
 
+    pub(super) fn fill_target(
+        &mut self,
+        host: HostId,
+        connection: ConnectionId,
+        target: TargetId,
+        at: usize,
+        bytes: &[u8],
+    ) -> bool {
+        let queue = self.queue_mut(At { host, connection });
+        let frame = queue.and_then(|queue| Some(&mut queue.targets.find_mut(target)?.frame));
+        let place = frame.and_then(|frame| frame.get_mut(at..at.checked_add(bytes.len())?));
+        place.is_some_and(|place| {
+            place.copy_from_slice(bytes);
+            true
+        })
+    }
+
     pub(super) fn begin_read(
         &mut self,
         host: HostId,

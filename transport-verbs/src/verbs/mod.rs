@@ -452,6 +452,11 @@ impl Fabric for VerbsFabric {
         self.connections.find_mut(connection)?.pair.as_mut()?.reclaim(target)
     }
 
+    fn fill_target(&mut self, connection: ConnectionId, target: TargetId, at: usize, bytes: &[u8]) -> bool {
+        let pair = self.connections.find_mut(connection).and_then(|it| it.pair.as_mut());
+        pair.is_some_and(|pair| pair.fill_target(target, at, bytes))
+    }
+
     fn poll(&mut self, out: &mut Vec<Completed>, budget: usize) -> usize {
         let early = self.early.len().min(budget);
         out.extend(self.early.drain(..early));
