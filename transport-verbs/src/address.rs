@@ -28,11 +28,20 @@ pub(crate) struct Options {
     pub(crate) sends: u32,
     /// Receive buffers of a link at most.
     pub(crate) receives: u32,
+    /// Local acknowledgement timeout: 4.096 us times two to this power.
+    pub(crate) ack_timeout: Option<u8>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { device: None, service_type: None, packet_len: PACKET_LEN, sends: SENDS, receives: RECEIVES }
+        Self {
+            device: None,
+            service_type: None,
+            packet_len: PACKET_LEN,
+            sends: SENDS,
+            receives: RECEIVES,
+            ack_timeout: None,
+        }
     }
 }
 
@@ -101,9 +110,14 @@ impl Options {
                 self.receives =
                     number(value, RECEIVES_MIN, RECEIVES_MAX).ok_or("`receives` takes 8 to 4096 buffers")?;
             }
+            "ack_timeout" => {
+                let value = number(value, 1, 31)
+                    .ok_or("`ack_timeout` takes 1 to 31: 4.096 us times two to this power")?;
+                self.ack_timeout = Some(value as u8);
+            }
             _ => {
                 return Err(
-                    "the options of verbs:// are device, service_type, packet, sends and receives, as in \
+                    "the options of verbs:// are device, service_type, packet, sends, receives and ack_timeout, as in \
                             verbs://10.0.0.1:5555?receives=256",
                 );
             }
@@ -126,9 +140,10 @@ mod tests {
 
     #[test]
     fn reads_addresses_and_options() {
-        let address =
-            parse("verbs://10.0.0.1:5?device=rxe0&service_type=96&packet=4096&sends=64&receives=100")
-                .unwrap();
+        let address = parse(
+            "verbs://10.0.0.1:5?device=rxe0&service_type=96&packet=4096&sends=64&receives=100&ack_timeout=14",
+        )
+        .unwrap();
         assert_eq!(address.target, Place::parse("10.0.0.1:5").unwrap());
         let options = Options {
             device: Some("rxe0".to_owned()),
@@ -136,6 +151,7 @@ mod tests {
             packet_len: 4096,
             sends: 64,
             receives: 100,
+            ack_timeout: Some(14),
         };
         assert_eq!(address.options, options);
         let from = parse("verbs://10.0.0.2:0;10.0.0.1:5").unwrap();

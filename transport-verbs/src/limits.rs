@@ -78,8 +78,18 @@ pub(crate) const RECEIVES_FIRST: u32 = 8;
 /// received and not with who might send.
 pub(crate) const OWN_QUEUES_MAX: usize = 16;
 
-/// Receive buffers of a shared queue to begin with, and at most.
-pub(crate) const SHARED_RECEIVES: (u32, u32) = (256, 8192);
+/// Receive buffers of a shared queue to begin with, and at most: five for each link that may send at any time.
+pub(crate) const SHARED_RECEIVES: (u32, u32) = (256, 16 << 10);
+
+/// Bytes of a packet on links that share a receive queue, at most: a quarter of the others', since each link has a few
+/// buffers there that wait for it alone. Longer parts go by READ.
+pub(crate) const SHARED_PACKET_LEN: u32 = (4 << 10) - BEHIND as u32;
+
+/// The send queue of such a link: work requests, pieces of one, bytes of an inline one. At most; devices that are software keep
+/// all of it in memory.
+pub(crate) const SHARED_SENDS: u32 = 32;
+pub(crate) const SHARED_GATHER: usize = 5;
+pub(crate) const SHARED_INLINE: usize = 128;
 
 /// Links of one driver, connecting ones included.
 pub(crate) const LINKS_MAX: usize = 64 << 10;
@@ -95,6 +105,11 @@ pub(crate) const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::fro
 
 /// Pause between two attempts to listen again where a device has gone and may come back.
 pub(crate) const LISTEN_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Local acknowledgement timeout where packets can be lost on their way (RoCE, iWARP): 4.096 us times two to this power, 0.27 s,
+/// after which what was not acknowledged is sent again. The connection manager's own is 4.3 s, which a lost last packet
+/// would cost; on InfiniBand, where the subnet manager knows better, it stays. Eight of them pass before a link breaks.
+pub(crate) const ACK_TIMEOUT: u8 = 16;
 
 /// Times that a packet is sent again before the peer counts as gone (3 bits: InfiniBand specification, volume 1, section
 /// 9.7.5.1.3). The most there is: the device's time-outs are short.

@@ -35,6 +35,14 @@ pub(crate) fn run(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A hardware counter of all devices together.
+pub(crate) fn counter(name: &str) -> u64 {
+    let devices = std::fs::read_dir("/sys/class/infiniband").unwrap();
+    let path = |device: std::fs::DirEntry| device.path().join("ports/1/hw_counters").join(name);
+    let counts = devices.map(|device| std::fs::read_to_string(path(device.unwrap())).expect(name));
+    counts.map(|count| count.trim().parse::<u64>().unwrap()).sum()
+}
+
 impl Device {
     pub(crate) fn find() -> Self {
         let links = run("rdma link show");

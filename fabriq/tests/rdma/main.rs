@@ -2,6 +2,9 @@
 //! feature `soft-roce`. Tests no pattern; `patterns.rs` does.
 
 mod device;
+mod links;
+mod loss;
+mod memlock;
 mod parcel;
 mod peer;
 mod peer_death;

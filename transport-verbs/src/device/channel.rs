@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::context::set_nonblocking;
 use super::{Context, Maker, QueuePair, check, last_failure};
 use crate::fabric::{Failure, PrivateData, Terms};
-use crate::limits::RECEIVER_NOT_READY_TIMER;
+use crate::limits::{ACK_TIMEOUT, RECEIVER_NOT_READY_TIMER};
 use crate::sys::{self, Libraries};
 
 /// Where the connection manager's events come from (rdma_create_event_channel(3)). Clones share it.
@@ -377,9 +377,8 @@ impl CmId {
 
         let (mut attributes, mask) = self.attributes(sys::IBV_QPS_RTS)?;
         attributes.max_rd_atomic = attributes.max_rd_atomic.min(terms.initiator_depth);
-        if let Some(timeout) = terms.ack_timeout {
-            attributes.timeout = timeout;
-        }
+        let usual = if pair.is_infiniband(port) { attributes.timeout } else { ACK_TIMEOUT };
+        attributes.timeout = terms.ack_timeout.unwrap_or(usual);
         if mask & sys::IBV_QP_RNR_RETRY != 0 {
             // The manager has the peer's word here on one side; both sides are to have their own.
             attributes.rnr_retry = terms.receiver_not_ready_retries;

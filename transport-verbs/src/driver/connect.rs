@@ -20,8 +20,8 @@ use crate::fabric::{
     self, ConnectionId, DeviceId, Dial, Fabric, Failure, ListenerId, PrivateData, QueueShape, Rejection,
 };
 use crate::limits::{
-    BEHIND, GATHER_MAX, INLINE_MAX, LINKS_MAX, LISTEN_AGAIN_AFTER, OWN_QUEUES_MAX, PACKET_LEN,
-    RECEIVES_FIRST, RESOLVE_TIMEOUT, RETRY_COUNT,
+    BEHIND, GATHER_MAX, INLINE_MAX, LINKS_MAX, LISTEN_AGAIN_AFTER, OWN_QUEUES_MAX, RECEIVES_FIRST,
+    RESOLVE_TIMEOUT, RETRY_COUNT, SHARED_GATHER, SHARED_INLINE, SHARED_PACKET_LEN, SHARED_SENDS,
 };
 
 /// One bind or dial.
@@ -301,17 +301,20 @@ impl<F: Fabric> RdmaDriver<F> {
             });
         }
         let own = it.own_queues < OWN_QUEUES_MAX || it.info.shared_receives_max == 0;
-        let packet_len = if own { options.packet_len } else { options.packet_len.min(PACKET_LEN) };
+        let packet_len = if own { options.packet_len } else { options.packet_len.min(SHARED_PACKET_LEN) };
         let reads = it.info.initiator_depth_max.min(it.info.responder_resources_max);
         let base = Offer::new(hello);
         let offer = Offer { packet_len, reads: reads.min(base.reads), features: Features::NONE, ..base };
         it.expect_packets(packet_len as usize);
         let receives_max = options.receives.min(it.info.work_requests_max as u32);
-        let shape = QueueShape {
-            sends: options.sends.min(it.info.work_requests_max as u32),
-            receives: if own { fabric::Receives::Own(receives_max) } else { fabric::Receives::Shared },
-            gather: GATHER_MAX as u32,
-            inline: INLINE_MAX as u32,
+        let sends = options.sends.min(it.info.work_requests_max as u32);
+        let shape = if own {
+            let receives = fabric::Receives::Own(receives_max);
+            QueueShape { sends, receives, gather: GATHER_MAX as u32, inline: INLINE_MAX as u32 }
+        } else {
+            // Where links are many, what each of them has for itself is what they cost.
+            let (sends, gather) = (sends.min(SHARED_SENDS), SHARED_GATHER as u32);
+            QueueShape { sends, receives: fabric::Receives::Shared, gather, inline: SHARED_INLINE as u32 }
         };
         let reserve = if own { Reserve::new() } else { it.share_receives(&mut self.fabric)? };
         let limits = self.fabric.create_queue(connection, &shape)?;
@@ -389,7 +392,11 @@ impl<F: Fabric> RdmaDriver<F> {
         let (hello, options) = (opened.hello, opened.options.clone());
         let asked = self.prepare(connection, device, hello, &options).and_then(|prepared| {
             let private = PrivateData::new(&prepared.offer.encode());
-            self.fabric.connect(connection, &private, &terms(&prepared.offer, u8::MAX))?;
+            self.fabric.connect(
+                connection,
+                &private,
+                &terms(&prepared.offer, u8::MAX, options.ack_timeout),
+            )?;
             Ok(prepared)
         });
         match asked {
@@ -432,7 +439,11 @@ impl<F: Fabric> RdmaDriver<F> {
         };
         let answered = self.prepare(connection, device, hello, &options).and_then(|prepared| {
             let private = PrivateData::new(&prepared.offer.encode());
-            self.fabric.accept(connection, &private, &terms(&prepared.offer, wanted_reads))?;
+            self.fabric.accept(
+                connection,
+                &private,
+                &terms(&prepared.offer, wanted_reads, options.ack_timeout),
+            )?;
             Ok(prepared)
         });
         match answered {
@@ -563,14 +574,14 @@ impl<F: Fabric> RdmaDriver<F> {
     }
 }
 
-fn terms(offer: &Offer, wanted_reads: u8) -> fabric::Terms {
+fn terms(offer: &Offer, wanted_reads: u8, ack_timeout: Option<u8>) -> fabric::Terms {
     fabric::Terms {
         initiator_depth: offer.reads.min(wanted_reads),
         responder_resources: offer.reads,
         retry_count: RETRY_COUNT,
         // Credit sees to it that there is a receive buffer; that there is none would be a bug, and should show.
         receiver_not_ready_retries: 0,
-        ack_timeout: None,
+        ack_timeout,
     }
 }
 

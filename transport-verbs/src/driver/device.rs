@@ -5,7 +5,7 @@ use packet_protocol::Reserve;
 use transport_core::{FrameMut, FramePool, LinkId};
 
 use crate::fabric::{Buffer, DeviceId, DeviceInfo, Fabric, Failure, Memory, Splice};
-use crate::limits::{BEHIND, PACKET_LEN, SEND_SPARE_MAX, SEND_SPARE_MIN, SHARED_RECEIVES};
+use crate::limits::{BEHIND, SEND_SPARE_MAX, SEND_SPARE_MIN, SHARED_PACKET_LEN, SHARED_RECEIVES};
 
 /// One device in use.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ impl Device {
         let least = SHARED_RECEIVES.0.saturating_sub(shared.posted);
         let wanted = shared.reserve.take_unmet().saturating_add(more).max(least);
         let wanted = wanted.min(shared.most - shared.posted);
-        let count = self.prepare_receives(wanted, PACKET_LEN as usize);
+        let count = self.prepare_receives(wanted, SHARED_PACKET_LEN as usize);
         if count == 0 {
             return Ok(());
         }

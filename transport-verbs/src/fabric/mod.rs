@@ -215,7 +215,7 @@ pub struct Terms {
     /// Times a send is tried again when the peer has no receive posted: 0 makes that an error, 7 means for ever. What
     /// is behind it waits.
     pub receiver_not_ready_retries: u8,
-    /// Local acknowledgement timeout, 4.096 us times two to this power; `None` leaves it to the connection manager.
+    /// Local acknowledgement timeout, 4.096 us times two to this power; `None`: the usual.
     pub ack_timeout: Option<u8>,
 }
 

@@ -96,7 +96,9 @@ impl OpenDevice {
         let at = match found {
             Some(at) => at,
             None => {
-                let entries = COMPLETIONS_MAX.max(completions + all_shared);
+                // Half as much again, so that one queue serves many that share.
+                let entries =
+                    COMPLETIONS_MAX.max(completions + all_shared + COMPLETIONS_MAX / 2 * u32::from(shares));
                 let queue = CompletionQueue::new(&self.channel, entries, self.queues.len() as u64)?;
                 if queue.capacity() < completions + all_shared {
                     // More than the device's largest.
