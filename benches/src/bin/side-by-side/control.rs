@@ -5,7 +5,7 @@
 //! The parent answers `go`, and ends the child when it has its report.
 
 use crate::usage::Usage;
-use crate::{Result, peer, usage};
+use crate::{Result, usage};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -145,7 +145,7 @@ pub(crate) fn run_task(task: &str) -> ! {
                 std::hint::black_box(());
             }
         }
-        let (entries, _) = peer::entries();
+        let (entries, _) = crate::entries();
         let entry = entries.iter().find(|entry| entry.name == task.peer).ok_or("no such peer")?;
         (entry.run)(&task, &mut control).or_else(|error| control.say("error", &error.to_string()))
     });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Keeps its context too: the last of both ends the I/O.
 #[derive(Debug)]
-pub(crate) struct Fabriq(fabriq::Socket);
+pub(crate) struct Fabriq(pub(crate) fabriq::Socket);
 
 impl Peer for Fabriq {
     type Context = fabriq::Context;

@@ -1,11 +1,11 @@
 //! Rounds of one measure: every peer once in each, in turning order, between two readings of the raw limit; and which
 //! rounds count. It prints no figure.
 
+use crate::Result;
 use crate::measures::Measure;
 use crate::peer::{Entry, RAW_BLOCKING, RAW_POLLED};
-use crate::round::{self, Figures};
+use crate::round::Figures;
 use crate::statistics::{median, rounds_that_count};
-use crate::{Arguments, Result};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,12 @@ impl Results {
 }
 
 /// Runs rounds until enough of them count, [`TRIES`] times as many have been run, or `until` has come.
-pub(crate) fn run(measure: &Measure, arguments: &Arguments, entries: &[Entry], until: Instant) -> Results {
+pub(crate) fn run(
+    measure: &Measure,
+    entries: &[Entry],
+    until: Instant,
+    play: impl Fn(&Entry, usize) -> Result<Figures>,
+) -> Results {
     let fits = |entry: &&Entry| !entry.lacks.contains(&measure.role) && !measure.leaves_out(entry.name);
     let peers: Vec<&'static str> = entries.iter().filter(fits).map(|entry| entry.name).collect();
     let limit = measure.limit.filter(|(peer, _)| peers.contains(peer));
@@ -77,7 +82,10 @@ pub(crate) fn run(measure: &Measure, arguments: &Arguments, entries: &[Entry], u
         if progress {
             eprint!("\r{}: round {}   ", measure.name, number + 1);
         }
-        let play = |peer| round::play(measure, arguments, peer, number);
+        let play = |peer| {
+            let entry = entries.iter().find(|entry| entry.name == peer).ok_or("no such peer")?;
+            play(entry, number)
+        };
         let (round, limits) = one_round(&results.peers, limit, number, play);
         results.rounds.push(round);
         results.limits.push(limits);

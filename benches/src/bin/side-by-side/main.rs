@@ -44,9 +44,14 @@ mod roles;
 mod roles_async;
 mod round;
 mod statistics;
+mod tcp_measures;
+mod tcp_peers;
 mod usage;
 
+pub(crate) use tcp_peers::entries;
+
 use clap::{Parser, ValueEnum};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -75,6 +80,9 @@ struct Arguments {
     /// Idle links in the large half of the measure `idle`.
     #[arg(long, default_value_t = 10_000)]
     links: usize,
+    /// Address that all bind.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
     /// Seed of the random gaps.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -132,7 +140,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("side-by-side: built without --release: the figures mean nothing");
     }
     usage::raise_file_limit();
-    let (mut entries, missing) = peer::entries();
+    let (mut entries, missing) = entries();
     for name in &arguments.only {
         if !entries.iter().any(|entry| entry.name == name) {
             return Err(format!("no peer {name} here; missing: {missing:?}").into());
@@ -146,7 +154,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     if plain {
         print!("{}", setting.text(arguments));
     }
-    let measures = measures::measures(arguments);
+    let measures = tcp_measures::measures(arguments);
     // Each measure has its share of the budget, and what those before it left over.
     let seconds = |measure: &measures::Measure| measure.seconds(arguments) * measure.rounds as f64;
     let total: f64 = measures.iter().map(seconds).sum();
@@ -156,7 +164,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     for measure in measures {
         through += seconds(&measure);
         let until = began + Duration::from_secs(arguments.budget_s).mul_f64(through / total);
-        let results = interleave::run(&measure, arguments, &entries, until);
+        let results = interleave::run(&measure, &entries, until, |entry, round| {
+            round::play(&measure, arguments, entry, round)
+        });
         if plain {
             print!("{}", report::plain_measure(&measure, &results));
         }

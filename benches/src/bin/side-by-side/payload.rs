@@ -84,6 +84,12 @@ impl Window {
         }
     }
 
+    /// Whether the time is up; for whoever receives without an end in the stream.
+    #[allow(dead_code, reason = "side-by-side's streams all have an end")]
+    pub(crate) fn is_over(&self) -> bool {
+        self.first.is_some_and(|first| self.to.is_some_and(|(_, to)| to - first >= self.warm + self.run))
+    }
+
     pub(crate) fn rate_per_s(&self) -> Result<f64> {
         match (self.from, self.to) {
             (Some((before, from)), Some((after, to))) if to > from => {

@@ -1,10 +1,10 @@
-//! What a peer must offer to be measured, and the list of peers; it holds no measurement.
+//! What a peer must offer to be measured; it lists none and holds no measurement.
 //!
 //! A blocking peer implements [`Peer`] and gets every role from `roles`. A peer that must stay inside its own async
 //! runtime writes its roles itself (REQ/REP by `roles_async`).
 
+use crate::Result;
 use crate::control::{Control, Role, Task};
-use crate::{Result, fabriq_peer, libzmq_peer, raw_peer, roles};
 use std::time::Duration;
 
 /// The high-water mark of all peers, in messages, for sending and for receiving.
@@ -53,6 +53,8 @@ pub(crate) trait Peer: Sized + Send + 'static {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
+    /// Of the URL that it binds.
+    pub(crate) scheme: &'static str,
     pub(crate) run: fn(&Task, &mut Control) -> Result<()>,
     /// The roles that it lacks, as the bound end has them.
     pub(crate) lacks: &'static [Role],
@@ -64,34 +66,3 @@ pub(crate) const RAW_BLOCKING: &str = "raw-blocking";
 pub(crate) const RAW_POLLED: &str = "raw-polled";
 pub(crate) const FABRIQ: &str = "fabriq";
 pub(crate) const FABRIQ_ASYNC: &str = "fabriq-async";
-
-const ALL_BUT_REPLIER: &[Role] = &[Role::Puller, Role::CrowdPuller, Role::Publisher, Role::Inproc];
-
-/// All peers that this build and this machine have, and why others are missing.
-pub(crate) fn entries() -> (Vec<Entry>, Vec<String>) {
-    let mut entries = vec![
-        Entry { name: RAW_BLOCKING, run: roles::run::<raw_peer::Raw<false>>, lacks: &[] },
-        Entry {
-            name: RAW_POLLED,
-            run: roles::run::<raw_peer::Raw<true>>,
-            lacks: &[Role::Inproc, Role::CrowdPuller, Role::Publisher],
-        },
-    ];
-    let mut missing = Vec::new();
-    match libzmq_peer::version() {
-        Ok(_) => entries.push(Entry { name: LIBZMQ, run: roles::run::<libzmq_peer::Libzmq>, lacks: &[] }),
-        Err(error) => missing.push(format!("libzmq: {error} (apt-get install libzmq5)")),
-    }
-    #[cfg(feature = "peers")]
-    {
-        use crate::{monocoque_peer, omq_peer};
-        entries.push(Entry { name: "monocoque", run: monocoque_peer::run, lacks: &[Role::Inproc] });
-        entries.push(Entry { name: "omq", run: roles::run::<omq_peer::Omq>, lacks: &[] });
-        entries.push(Entry { name: "omq-exclusive", run: omq_peer::run_exclusive, lacks: ALL_BUT_REPLIER });
-    }
-    #[cfg(not(feature = "peers"))]
-    missing.push("monocoque and omq: built without --features peers".to_owned());
-    entries.push(Entry { name: FABRIQ, run: fabriq_peer::run, lacks: &[] });
-    entries.push(Entry { name: FABRIQ_ASYNC, run: fabriq_peer::run_async, lacks: ALL_BUT_REPLIER });
-    (entries, missing)
-}

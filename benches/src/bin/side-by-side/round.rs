@@ -3,6 +3,7 @@
 
 use crate::control::{Actor, Role, Task};
 use crate::measures::{IDLE, Measure, Round, SUBSCRIBERS};
+use crate::peer::Entry;
 use crate::{Arguments, Result, usage};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,12 +15,12 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 /// Measures one peer once.
-pub(crate) fn play(measure: &Measure, arguments: &Arguments, peer: &str, round: usize) -> Result<Figures> {
+pub(crate) fn play(measure: &Measure, arguments: &Arguments, entry: &Entry, round: usize) -> Result<Figures> {
     let task = Task {
-        peer: peer.to_owned(),
+        peer: entry.name.to_owned(),
         role: measure.role,
         // Not every peer reads a wildcard for the port, but all read 0.
-        url: "tcp://127.0.0.1:0".to_owned(),
+        url: format!("{}://{}:0", entry.scheme, arguments.host),
         credit_url: String::new(),
         bytes: 64,
         warm_ms: 100,
@@ -98,7 +99,9 @@ fn stream(task: &Task) -> Result<Figures> {
     let pulled = puller.report()?;
     let pushed = pusher.report()?;
     let cpu_us = (pulled.usage.cpu_us + pushed.usage.cpu_us) / pulled.count.max(1) as f64;
-    Ok(rates(pulled.rate_per_s, task.bytes, cpu_us))
+    let mut figures = rates(pulled.rate_per_s, task.bytes, cpu_us);
+    figures.insert("messages", pulled.count as f64);
+    Ok(figures)
 }
 
 fn inproc(task: &Task) -> Result<Figures> {
