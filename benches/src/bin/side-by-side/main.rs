@@ -51,7 +51,7 @@ mod usage;
 pub(crate) use tcp_peers::entries;
 
 use clap::{Parser, ValueEnum};
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -80,9 +80,6 @@ struct Arguments {
     /// Idle links in the large half of the measure `idle`.
     #[arg(long, default_value_t = 10_000)]
     links: usize,
-    /// Address that all bind.
-    #[arg(long, default_value = "127.0.0.1")]
-    host: IpAddr,
     /// Seed of the random gaps.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -165,7 +162,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         through += seconds(&measure);
         let until = began + Duration::from_secs(arguments.budget_s).mul_f64(through / total);
         let results = interleave::run(&measure, &entries, until, |entry, round| {
-            round::play(&measure, arguments, entry, round)
+            round::play(&measure, arguments, Ipv4Addr::LOCALHOST.into(), entry, round)
         });
         if plain {
             print!("{}", report::plain_measure(&measure, &results));

@@ -61,8 +61,8 @@ struct Arguments {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Address that all bind: of the RDMA device's interface.
-    #[arg(long, default_value_t = device_address())]
-    host: IpAddr,
+    #[arg(long)]
+    host: Option<IpAddr>,
     /// Of nothing yet.
     #[arg(long, default_value_t = 1, hide = true)]
     seed: u64,
@@ -116,6 +116,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(why) = transport_verbs::why_unavailable() {
         return Err(why.to_string().into());
     }
+    let host = arguments.host.or_else(transport_verbs::device_address);
+    let host = host.ok_or("no RDMA device has an IPv4 address; name one with --host")?;
     let (mut entries, missing) = entries();
     for name in &arguments.only {
         if !entries.iter().any(|entry| entry.name == name) {
@@ -137,7 +139,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         let until = began + Duration::from_secs(arguments.budget_s) * (at as u32 + 1) / count;
         let results = interleave::run(&measure, &entries, until, |entry, round| {
             let before = Counters::read();
-            let mut figures = round::play(&measure, arguments, entry, round)?;
+            let mut figures = round::play(&measure, arguments, host, entry, round)?;
             Counters::read().add_since(&before, &mut figures);
             Ok(figures)
         });
@@ -154,11 +156,6 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("{}", report::json(arguments, &setting, &all)?);
     }
     Ok(())
-}
-
-/// Where the first RDMA device is; loopback, where there is none, and then nothing runs.
-fn device_address() -> IpAddr {
-    transport_verbs::device_address().unwrap_or_else(|| [127, 0, 0, 1].into())
 }
 
 /// What the devices have counted, all of them together.

@@ -6,6 +6,7 @@ use crate::measures::{IDLE, Measure, Round, SUBSCRIBERS};
 use crate::peer::Entry;
 use crate::{Arguments, Result, usage};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How long links may take to be made and to fall silent.
@@ -15,12 +16,18 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 /// Measures one peer once.
-pub(crate) fn play(measure: &Measure, arguments: &Arguments, entry: &Entry, round: usize) -> Result<Figures> {
+pub(crate) fn play(
+    measure: &Measure,
+    arguments: &Arguments,
+    host: IpAddr,
+    entry: &Entry,
+    round: usize,
+) -> Result<Figures> {
     let task = Task {
         peer: entry.name.to_owned(),
         role: measure.role,
         // Not every peer reads a wildcard for the port, but all read 0.
-        url: format!("{}://{}:0", entry.scheme, arguments.host),
+        url: format!("{}://{}", entry.scheme, SocketAddr::new(host, 0)),
         credit_url: String::new(),
         bytes: 64,
         warm_ms: 100,
