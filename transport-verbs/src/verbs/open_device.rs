@@ -137,11 +137,12 @@ impl OpenDevice {
 
     /// Asks for an event from every queue that has none coming. What completed before does not bring one.
     pub(super) fn arm(&mut self) {
-        if self.queues.iter().any(|queue| queue.armed && queue.stirred) {
-            while let Some(at) = self.channel.next_event() {
-                if let Some(queue) = usize::try_from(at).ok().and_then(|at| self.queues.get_mut(at)) {
-                    queue.armed = false;
-                }
+        // A queue has one event for each time it is asked, so that nobody need look for more: that is a system call.
+        while self.queues.iter().any(|queue| queue.armed && queue.stirred)
+            && let Some(at) = self.channel.next_event()
+        {
+            if let Some(queue) = usize::try_from(at).ok().and_then(|at| self.queues.get_mut(at)) {
+                queue.armed = false;
             }
         }
         for queue in self.queues.iter_mut().filter(|queue| !queue.armed) {
