@@ -229,9 +229,10 @@ impl<F: Fabric> RdmaDriver<F> {
         self.devices.retain(|device| device.id != id);
     }
 
-    fn take_completions(&mut self) {
+    /// Whether there were any.
+    fn take_completions(&mut self) -> bool {
         let mut completed = std::mem::take(&mut self.completed);
-        self.fabric.poll(&mut completed, COMPLETIONS_PER_POLL);
+        let some = self.fabric.poll(&mut completed, COMPLETIONS_PER_POLL) > 0;
         for Completed { connection, status, work } in completed.drain(..) {
             let Some(id) = self.link_of(connection) else { continue };
             let is_packet = matches!(work, Work::Receive { .. }) && status == Status::Success;
@@ -258,6 +259,7 @@ impl<F: Fabric> RdmaDriver<F> {
         }
         self.completed = completed;
         self.wake_waiting();
+        some
     }
 
     /// Links that found no buffer to send from go on when there are some.
@@ -493,11 +495,15 @@ impl<F: Fabric> Driver for RdmaDriver<F> {
         self.polls = self.polls.wrapping_add(1);
         self.fabric.advance(now);
         self.take_answers();
-        let due = std::mem::take(&mut self.slept) || self.unsettled > 0;
-        if due || self.fabric.has_event() || self.polls.is_multiple_of(EVENTS_EVERY) {
+        let woken = std::mem::take(&mut self.slept);
+        if self.unsettled > 0 || self.fabric.has_event() || self.polls.is_multiple_of(EVENTS_EVERY) {
             self.take_events();
         }
-        self.take_completions();
+        // A sleep that no completion ended was ended by an event; one that comes with a completion ends the next sleep
+        // as well, since the descriptor stays readable. So a packet that wakes costs no look for events.
+        if !self.take_completions() && woken {
+            self.take_events();
+        }
         self.run_timers(now);
         self.listen_again(now);
         if !self.hand_out(out, limit) {
