@@ -34,10 +34,12 @@ pub(crate) const WRITES_IN_A_ROW: u32 = 8;
 /// parked peer inflates it.
 pub(crate) const WRITE_COST: (Duration, Duration) = (Duration::from_micros(2), Duration::from_micros(4));
 
-/// How long a wait may spin: about what a wake-up costs.
+/// How long a wait may spin, unless a context says otherwise: about what a wake-up costs. And what it may say at most.
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
+pub(crate) const SPIN_MAX: Duration = Duration::from_secs(1);
 
-/// A pause between two looks that shows that the core was given to somebody else.
+/// A pause between two looks that shows that the core was given to somebody else. Twice the longest spin, if that is more:
+/// who wants to spin for long means to have the core.
 pub(crate) const CORE_LOST: Duration = Duration::from_micros(100);
 
 /// Waits without spinning between two probes, at least and at most.

@@ -24,7 +24,7 @@ use super::core::Core;
 use super::spin::Spin;
 use super::wait::{Event, Waiter, Waiters};
 use crate::error::Error;
-use crate::limits::{CORE_LOST, FEEDING_TURNS, LAST_LOOK_TURNS, LISTS, SPIN};
+use crate::limits::{FEEDING_TURNS, LAST_LOOK_TURNS, LISTS};
 
 /// Epoll data of a shard's own events, and of its drivers' descriptors.
 const OWN_EVENT: u64 = 0;
@@ -46,6 +46,8 @@ pub(crate) struct Shard {
     dirty_full: AtomicBool,
     rejected: Mutex<Vec<SlabKey>>,
     spin: Mutex<Spin>,
+    /// See [`Spin::pause_max`].
+    pause_max: Duration,
     leader: AtomicBool,
     leader_parked: AtomicBool,
     leader_event: Arc<Event>,
@@ -133,12 +135,14 @@ impl Shard {
             .map_err(refuse)?;
         let quiet = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
         let seed = random_seed();
+        let spin = Spin::new(spin);
         let shard = Arc::new_cyclic(|this| Self {
             core: Mutex::new(Core::new(seed)),
             dirty: Mutex::new(Vec::with_capacity(LISTS)),
             dirty_full: AtomicBool::new(false),
             rejected: Mutex::default(),
-            spin: Mutex::new(Spin::new(spin.min(SPIN))),
+            pause_max: spin.pause_max(),
+            spin: Mutex::new(spin),
             leader: AtomicBool::new(false),
             leader_parked: AtomicBool::new(false),
             leader_event,
@@ -492,7 +496,7 @@ impl Shard {
                 }
                 return Ok(result);
             }
-            if !lost && now.duration_since(last) > CORE_LOST && turns > 1 {
+            if !lost && now.duration_since(last) > self.pause_max && turns > 1 {
                 lost = true;
                 locked(&self.spin).core_lost();
             }
@@ -731,7 +735,7 @@ impl AsyncSpin {
     pub(crate) fn goes_on(&mut self) -> bool {
         let Some(shard) = &self.shard else { return false };
         let now = Instant::now();
-        let lost = now.duration_since(self.last) > CORE_LOST;
+        let lost = now.duration_since(self.last) > shard.pause_max;
         self.last = now;
         shard.epoch.fetch_add(1, Ordering::SeqCst);
         if lost {

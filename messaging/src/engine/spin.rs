@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{SPIN, SPIN_SKIP};
+use crate::limits::{CORE_LOST, SPIN_MAX, SPIN_SKIP};
 
 /// Learns from each wait of one shard whether spinning pays. A hit saves a wake-up (15 to 20 us across cores); a miss
 /// costs the spin. Measured in docs/design/engine.md.
@@ -20,7 +20,12 @@ pub(crate) struct Spin {
 
 impl Spin {
     pub(crate) fn new(cap: Duration) -> Self {
-        Self { cap: cap.min(SPIN), hits: 0.7, wait_us: 10.0, skip: 0, skip_next: SPIN_SKIP.0 }
+        Self { cap: cap.min(SPIN_MAX), hits: 0.7, wait_us: 10.0, skip: 0, skip_next: SPIN_SKIP.0 }
+    }
+
+    /// The pause between two looks after which the core counts as lost.
+    pub(crate) fn pause_max(&self) -> Duration {
+        CORE_LOST.max(2 * self.cap)
     }
 
     /// How long to spin for the wait that starts now.
@@ -66,6 +71,7 @@ impl Spin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SPIN;
 
     #[test]
     fn spins_while_it_pays_and_probes_when_it_does_not() {

@@ -74,8 +74,9 @@ impl ContextBuilder {
         self
     }
 
-    /// Longest time a waiting thread looks for its message before it sleeps; at most and by default 50 us. Zero trades
-    /// latency for CPU.
+    /// Longest time a waiting thread looks for its message before it sleeps: by default 50 us, at most 1 s. Zero trades
+    /// latency for CPU. More is for hosts that have a core to spare for every thread that waits: it then polls, and does
+    /// not mind when others use its core for less than twice that time.
     #[must_use]
     pub fn spin(mut self, cap: Duration) -> Self {
         self.spin = cap;

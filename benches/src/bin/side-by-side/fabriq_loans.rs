@@ -23,7 +23,8 @@ impl<const SPINS: bool> Peer for FabriqLoans<SPINS> {
 
     fn context() -> Result<fabriq::Context> {
         let builder = fabriq::builder();
-        Ok(if SPINS { builder } else { builder.spin(Duration::ZERO) }.build()?)
+        // As long as a trip may take in an emulated machine, so that the one always sleeps and the other never.
+        Ok(builder.spin(if SPINS { Duration::from_millis(100) } else { Duration::ZERO }).build()?)
     }
 
     fn socket(context: &fabriq::Context, kind: Kind, task: &Task) -> Result<Self> {
