@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::control::{Control, Role, Task};
-use crate::peer::{BACKLOG, HIGH_WATER_MARK, Kind, Peer};
+use crate::peer::{BACKLOG, Kind, Peer, high_water_mark};
 use crate::roles;
 use crate::roles_async::{self, Turns};
 use fabriq::{Error, Frame, PollItem, SocketType};
@@ -19,7 +19,7 @@ impl Peer for Fabriq {
         Ok(fabriq::context()?)
     }
 
-    fn socket(context: &fabriq::Context, kind: Kind, _task: &Task) -> Result<Self> {
+    fn socket(context: &fabriq::Context, kind: Kind, task: &Task) -> Result<Self> {
         let socket = context.socket(match kind {
             Kind::Req => SocketType::Req,
             Kind::Rep => SocketType::Rep,
@@ -29,8 +29,8 @@ impl Peer for Fabriq {
             Kind::Sub => SocketType::Sub,
         })?;
         socket.set_options(|options| {
-            options.send_hwm = HIGH_WATER_MARK as u32;
-            options.receive_hwm = HIGH_WATER_MARK as u32;
+            options.send_hwm = high_water_mark(task.bytes) as u32;
+            options.receive_hwm = high_water_mark(task.bytes) as u32;
             options.backlog = BACKLOG as u32;
         })?;
         Ok(Self(socket))

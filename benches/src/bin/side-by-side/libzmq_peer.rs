@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::control::Task;
-use crate::peer::{BACKLOG, HIGH_WATER_MARK, Kind, Peer};
+use crate::peer::{BACKLOG, Kind, Peer, high_water_mark};
 use libc::{c_char, c_int, c_long, c_short, c_void, size_t};
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
@@ -158,7 +158,7 @@ impl Peer for Libzmq {
         if context.is_null() { Err(last_error(api()?)) } else { Ok(Context(context)) }
     }
 
-    fn socket(context: &Context, kind: Kind, _task: &Task) -> Result<Self> {
+    fn socket(context: &Context, kind: Kind, task: &Task) -> Result<Self> {
         let number = match kind {
             Kind::Pub => 1,
             Kind::Sub => 2,
@@ -174,8 +174,8 @@ impl Peer for Libzmq {
             return Err(last_error(api));
         }
         let socket = Self { api, socket, message: RawMessage([0; 64]) };
-        socket.set(ZMQ_SNDHWM, HIGH_WATER_MARK)?;
-        socket.set(ZMQ_RCVHWM, HIGH_WATER_MARK)?;
+        socket.set(ZMQ_SNDHWM, high_water_mark(task.bytes))?;
+        socket.set(ZMQ_RCVHWM, high_water_mark(task.bytes))?;
         socket.set(ZMQ_BACKLOG, BACKLOG)?;
         socket.set(ZMQ_LINGER, 0)?;
         Ok(socket)

@@ -21,7 +21,7 @@
 //! all peers, said so, and measured again while there is time.
 //!
 //! The same for all: kernel socket buffers left at their defaults with autotuning, `TCP_NODELAY`, high-water marks of
-//! 1000, one I/O thread where a peer has such a thread, no thread pinned (the processes inherit what `taskset` says of
+//! 1000 (or 64 MiB, if that is less), one I/O thread where a peer has such a thread, no thread pinned (the processes inherit what `taskset` says of
 //! this one). Payloads carry a sequence number, and a round fails on loss or disorder. PUB is paced, since a publisher
 //! drops at its high-water mark and would be measured by how fast it throws away: it stays within a window of the slowest
 //! of its subscribers, who tell it over a PUSH socket of the same peer how far they all are; a message counts once it has

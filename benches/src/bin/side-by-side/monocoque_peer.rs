@@ -7,7 +7,7 @@
 use crate::Result;
 use crate::control::{Control, Report, Role, Task};
 use crate::payload::{self, FAN_WINDOW, Feeds, HELLO, Tally, Window};
-use crate::peer::HIGH_WATER_MARK;
+use crate::peer::high_water_mark;
 use crate::roles::HELLO_PAUSE;
 use crate::roles_async::{self, Turns};
 use crate::usage::Usage;
@@ -33,20 +33,20 @@ pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
             }
             Role::Puller => {
                 let (stream, _) = listen(control).await?.accept().await?;
-                let mut socket = PullSocket::from_tcp_with_options(stream, options()).await?;
+                let mut socket = PullSocket::from_tcp_with_options(stream, options(task)).await?;
                 control.ready()?;
                 let report = pull(&mut socket, task).await?;
                 control.conclude(&report)
             }
             Role::Pusher => {
-                let mut socket = PushSocket::connect_with_options(address(task), options()).await?;
+                let mut socket = PushSocket::connect_with_options(address(task), options(task)).await?;
                 control.ready()?;
                 let report = push(&mut socket, task).await?;
                 control.conclude(&report)
             }
             Role::CrowdPuller => {
                 let listener = listen(control).await?;
-                let mut socket = PullFanIn::accept_workers(&listener, task.links, options()).await?;
+                let mut socket = PullFanIn::accept_workers(&listener, task.links, options(task)).await?;
                 control.ready()?;
                 let report = pull_fan_in(&mut socket, task).await?;
                 control.conclude(&report)
@@ -59,8 +59,8 @@ pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
     })
 }
 
-fn options() -> SocketOptions {
-    let mark = HIGH_WATER_MARK as usize;
+fn options(task: &Task) -> SocketOptions {
+    let mark = high_water_mark(task.bytes) as usize;
     SocketOptions::new().with_send_hwm(mark).with_recv_hwm(mark).with_write_coalescing(true)
 }
 
@@ -166,7 +166,7 @@ async fn crowd_pusher(task: &Task, control: &mut Control) -> Result<()> {
     // One socket has one link.
     let mut crowd = Vec::with_capacity(task.links);
     for _ in 0..task.links {
-        crowd.push(PushSocket::connect_with_options(address(task), options()).await?);
+        crowd.push(PushSocket::connect_with_options(address(task), options(task)).await?);
     }
     control.ready()?;
     let lone = crowd.last_mut().ok_or("no link")?;
@@ -175,7 +175,7 @@ async fn crowd_pusher(task: &Task, control: &mut Control) -> Result<()> {
 }
 
 async fn publisher(task: &Task, control: &mut Control) -> Result<()> {
-    let mut socket = PubSocket::bind_with_options("127.0.0.1:0", options()).await?;
+    let mut socket = PubSocket::bind_with_options("127.0.0.1:0", options(task)).await?;
     control.say("url", &format!("tcp://{}", socket.local_addr()?))?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     control.say("credits", &format!("tcp://{}", listener.local_addr()?))?;
@@ -227,7 +227,7 @@ async fn subscribers(task: &Task, control: &mut Control) -> Result<()> {
     let deliveries = Rc::new(RefCell::new(deliveries));
     let news = Rc::new(Notify::new());
     for index in 0..task.links {
-        let mut socket = SubSocket::connect_with_options(address(task), options()).await?;
+        let mut socket = SubSocket::connect_with_options(address(task), options(task)).await?;
         socket.subscribe(b"").await?;
         let (deliveries, news) = (Rc::clone(&deliveries), Rc::clone(&news));
         spawn_detached(async move {

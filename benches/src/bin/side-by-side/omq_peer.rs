@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::control::{Control, Role, Task};
-use crate::peer::{HIGH_WATER_MARK, Kind, Peer};
+use crate::peer::{Kind, Peer, high_water_mark};
 use crate::roles_async::{self, Turns};
 use omq_tokio::{Context, Error, Message, Options, SocketType, blocking, exclusive};
 use std::sync::Arc;
@@ -33,8 +33,9 @@ impl Peer for Omq {
             Kind::Pub => SocketType::Pub,
             Kind::Sub => SocketType::Sub,
         };
-        let mut options =
-            Options::default().send_hwm(HIGH_WATER_MARK as u32).recv_hwm(HIGH_WATER_MARK as u32);
+        let mut options = Options::default()
+            .send_hwm(high_water_mark(task.bytes) as u32)
+            .recv_hwm(high_water_mark(task.bytes) as u32);
         // Its default (128) would refuse a part of a crowd, which then comes back by reconnecting.
         options = options.max_pending_handshakes(task.links.max(128));
         Ok(Self(context.blocking_socket(kind, options)))

@@ -9,6 +9,14 @@ use std::time::Duration;
 
 /// The high-water mark of all peers, in messages, for sending and for receiving.
 pub(crate) const HIGH_WATER_MARK: i32 = 1000;
+/// What may be queued at either end, in bytes, where that is less: a slow wire must still drain it in a round.
+const QUEUED: usize = 64 << 20;
+
+/// The high-water mark for messages of so many bytes.
+pub(crate) fn high_water_mark(bytes: usize) -> i32 {
+    HIGH_WATER_MARK.min((QUEUED / bytes.max(1)) as i32)
+}
+
 /// How many connections may wait to be accepted: thousands come at once in the measure `idle`.
 pub(crate) const BACKLOG: i32 = 4096;
 

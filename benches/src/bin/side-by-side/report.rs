@@ -32,7 +32,7 @@ impl Setting {
 
     pub(crate) fn text(&self, arguments: &Arguments) -> String {
         let mut text = format!(
-            "{}; libzmq {}; kernel socket buffers at their defaults; high-water marks {HIGH_WATER_MARK}; nobody pinned; \
+            "{}; libzmq {}; kernel socket buffers at their defaults; high-water marks {HIGH_WATER_MARK}, or 64 MiB; nobody pinned; \
              rounds of {} ms; medians of the rounds that counted\n",
             self.machine, self.libzmq, arguments.round_ms
         );
