@@ -1,5 +1,5 @@
 //! fabriq as a peer that sends large messages from frames of its own pool (`loan`), so that an RDMA device reads them where
-//! they are; and, if it is told so, never spins. All else is `fabriq_peer`'s.
+//! they are; and spins for as long as it is told. All else is `fabriq_peer`'s.
 
 use crate::Result;
 use crate::control::Task;
@@ -9,22 +9,20 @@ use fabriq::Frame;
 use std::time::Duration;
 
 #[derive(Debug)]
-pub(crate) struct FabriqLoans<const SPINS: bool> {
+pub(crate) struct FabriqLoans<const SPIN_US: u64> {
     socket: Fabriq,
     /// The few bodies that are sent again and again, by their address.
     lent: Vec<(*const u8, Frame)>,
 }
 
 // SAFETY: the addresses only name static memory, and are never read through.
-unsafe impl<const SPINS: bool> Send for FabriqLoans<SPINS> {}
+unsafe impl<const SPIN_US: u64> Send for FabriqLoans<SPIN_US> {}
 
-impl<const SPINS: bool> Peer for FabriqLoans<SPINS> {
+impl<const SPIN_US: u64> Peer for FabriqLoans<SPIN_US> {
     type Context = fabriq::Context;
 
     fn context() -> Result<fabriq::Context> {
-        let builder = fabriq::builder();
-        // As long as a trip may take in an emulated machine, so that the one always sleeps and the other never.
-        Ok(builder.spin(if SPINS { Duration::from_millis(100) } else { Duration::ZERO }).build()?)
+        Ok(fabriq::builder().spin(Duration::from_micros(SPIN_US)).build()?)
     }
 
     fn socket(context: &fabriq::Context, kind: Kind, task: &Task) -> Result<Self> {
