@@ -37,26 +37,27 @@ def receive(given: argparse.Namespace) -> None:
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
     index = socket.if_nametoindex("eth0")
     group = ipaddress.ip_address(given.group)
-    if group.version == 6:
+    if group.version == 6 and group.is_multicast:
         receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group.packed + struct.pack("@I", index))
     elif group.is_multicast:
         receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group.packed + struct.pack("@4xI", index))
     receiver.bind(("", PORT if given.protocol == socket.IPPROTO_UDP else 0))
     receiver.settimeout(DEAF_SECONDS)
     print("ready", flush=True)
-    seen, ends, order = {}, 0, []
+    seen, ends, order, corrupted = {}, 0, [], 0
     while ends < ENDS:
         packet = receiver.recv(65535)
         if given.protocol != socket.IPPROTO_UDP and group.version == 4:
             packet = packet[(packet[0] & 15) * 4 :]  # a raw socket of IPv4 has the header too
         (number,) = struct.unpack_from("!I", packet)
+        if any(packet[4:]) or (number >= given.count and number != END):
+            corrupted += 1
+            continue
         if number == END:
             ends += 1
         else:
             seen[number] = seen.get(number, 0) + 1
             order.append(number)
-            if any(packet[4:]):
-                sys.exit("a datagram came with other bytes than were sent")
     runs, run = [], 0
     for number in range(given.count + 1):
         if number < given.count and number not in seen:
@@ -68,6 +69,7 @@ def receive(given: argparse.Namespace) -> None:
         "received": len(seen),
         "duplicates": sum(seen.values()) - len(seen),
         "overtaken": sum(later < earlier for earlier, later in zip(order, order[1:])),
+        "corrupted": corrupted,
         "mean_burst": round(sum(runs) / len(runs), 2) if runs else 0,
         "lost": [number for number in range(given.count) if number not in seen],
     }

@@ -4,7 +4,6 @@ processes, mounts and network: when it ends, the kernel ends and removes all the
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
@@ -143,7 +142,7 @@ def join_by_switch(hosts: list, network: dict) -> subprocess.Popen:
     program, *options = network["switch"]
     names = [host.name for host in hosts]
     try:
-        switch = subprocess.Popen([program, *options, *names], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        switch = subprocess.Popen([program, *options, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, text=True)
     except OSError as error:
         raise Failure(f"{program}: {error.strerror}") from error
@@ -230,7 +229,7 @@ def main() -> int:
     if network["packets"]:
         subprocess.run(["packets"], env=around, stdout=sys.stderr)
         if switch:
-            switch.send_signal(signal.SIGTERM)
+            # It says what it did when its input ends.
             print(switch.communicate()[0], end="", file=sys.stderr)
     return code
 
