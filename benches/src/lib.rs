@@ -11,4 +11,6 @@
 //! Wall clock sees all of that, and whatever else the machine does, so it is for a person at a quiet machine and decides
 //! nothing.
 
+pub mod statistics;
 pub mod subjects;
+pub mod table;

@@ -5,7 +5,8 @@ use crate::Result;
 use crate::measures::Measure;
 use crate::peer::{Entry, RAW_BLOCKING, RAW_POLLED};
 use crate::round::Figures;
-use crate::statistics::{median, rounds_that_count};
+use crate::statistics::rounds_that_count;
+use fabriq_benches::statistics::median;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 

@@ -1,29 +1,13 @@
-//! Medians, percentiles, random gaps and the rule that discards a round; it starts nothing and prints nothing.
+//! Latencies, random gaps and the rule that discards a round; it starts nothing and prints nothing.
 
 use crate::control::{Report, Task};
 use crate::usage::Usage;
+use fabriq_benches::statistics::{median, percentile};
 use std::time::Duration;
 
 /// A round counts if the raw limit, measured before and after it, is within this factor of the median of all, and of
 /// itself.
 const SPREAD: f64 = 1.5;
-
-/// The value below which `share` of the sorted values lie.
-pub(crate) fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
-    let last = sorted.len().checked_sub(1)?;
-    sorted.get((last as f64 * share).round() as usize).copied()
-}
-
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.into_iter().collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        length if length % 2 == 1 => Some(sorted[middle]),
-        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
-    }
-}
 
 /// For each round, whether it counts, by what its raw limit was found to be each time. A round without such a reading
 /// cannot be judged and does.
@@ -97,16 +81,6 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians_and_percentiles() {
-        assert_eq!(median([]), None);
-        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(percentile(&[1, 2, 3, 4, 5], 0.5), Some(3));
-        assert_eq!(percentile(&[1, 2, 3, 4, 5], 0.99), Some(5));
-        assert_eq!(percentile::<u32>(&[], 0.5), None);
-    }
 
     #[test]
     fn a_round_whose_raw_limit_is_far_off_or_uneven_does_not_count() {
