@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=1024)
     parser.add_argument("--group", default="239.192.0.1", help="or the address of a host, which then receives alone")
     parser.add_argument("--protocol", type=int, default=socket.IPPROTO_UDP)
-    parser.add_argument("--segment", type=int, default=1, help="datagrams that one send hands to the kernel (UDP_SEGMENT)")
+    parser.add_argument("--segment", type=int, default=1, help="datagrams in one send (UDP_SEGMENT)")
     parser.add_argument("--from", dest="sender", default="h1")
     parser.add_argument("--to", nargs="+", help="receivers (all but the sender)")
     parser.add_argument("--json", action="store_true", help="print everything, the numbers lost too")

@@ -18,7 +18,7 @@ QUERY_RESPONSE_CENTISECONDS = 10
 PARTS = pathlib.Path(__file__).resolve().parent
 
 # What a kernel says when it has no such device, and which one a command is about.
-LACKS = ["Unknown device type", "Operation not supported", "not supported", "No such device", "No such file"]
+LACKS = ["Unknown device type", "not supported", "missing kernel module", "No such device", "No such file"]
 KERNEL = {
     "type veth": ("virtual Ethernet pairs", "CONFIG_VETH", "modprobe veth"),
     "type bridge": ("bridges", "CONFIG_BRIDGE", "modprobe bridge"),
@@ -44,8 +44,9 @@ def run(command: list, text: str | None = None) -> str:
 
 def explain(command: str, said: list) -> str:
     message = f"{command}: {' | '.join(said) or 'failed without a word'}"
+    lacking = any(lack in line for lack in LACKS for line in said)
     for part, (what, option, how) in KERNEL.items():
-        if part in command and (part in ("tap-switch", "statistic") or any(lack in line for lack in LACKS for line in said)):
+        if part in command and lacking:
             return f"{message}\nnetns: does the kernel have {what} ({option})? As root: {how}"
     return message
 
