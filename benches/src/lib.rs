@@ -4,6 +4,7 @@
 //! ci/instructions                                          instructions of each subject, beside ci/instructions.baseline
 //! cargo bench -p fabriq-benches --bench wall_clock         time of each subject, by criterion; `-- matcher` for some
 //! cargo run --release -p fabriq-benches --features peers --bin side-by-side -- all       whole peers over loopback
+//! ci/netns -- target/release/multicast-side-by-side        whole peers by multicast that loses packets (docs/netns.md)
 //! ```
 //!
 //! The first two measure the same [`subjects`]: the ZMTP codec, the subscription matcher, the pipe, the frame. Instruction
