@@ -26,9 +26,9 @@ pub enum SocketType {
     Pull,
     /// Sending end of a pipeline.
     Push,
-    /// Publisher that sees subscriptions. Only as a peer so far.
+    /// Publisher that receives its peers' subscriptions, and messages of XSUB peers.
     Xpub,
-    /// Subscriber that sends subscriptions as messages. Only as a peer so far.
+    /// Subscriber that sends subscriptions as messages, and other messages to its publishers.
     Xsub,
 }
 

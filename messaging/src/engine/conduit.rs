@@ -10,7 +10,8 @@ use crate::limits::PARTS_MAX;
 use crate::pattern::PipeId;
 use crate::queue::{Reader, Writer, queue};
 use crate::session::Session;
-use crate::socket::shared::SocketShared;
+use crate::socket::shared::{Activation, SocketShared};
+use crate::socket_type::SocketType;
 
 /// The engine's ends of one pipe, and the link and session that it currently has.
 pub(super) struct Conduit {
@@ -136,6 +137,34 @@ impl Conduit {
         self.incoming.write(part.take().into_frame());
         self.incoming.end_message();
         true
+    }
+
+    /// Subscriptions on their way, which will all be said again to the next peer, go. Messages of an XSUB stay.
+    pub(super) fn drop_subscriptions(&mut self) {
+        self.held.retain(|part| !part.flags.command());
+        while let Some(part) = self.out.read_awake().map(Part::from_frame) {
+            if part.flags.command() {
+                continue;
+            }
+            if !part.flags.more() {
+                // Whoever waits for room hears of it with the next message that goes; an XSUB never waits.
+                self.out.took_message(self.send_hwm);
+            }
+            if self.skipping {
+                self.skipping = part.flags.more();
+            } else {
+                self.held.push_back(part);
+            }
+        }
+    }
+
+    /// An XPUB receives what its peers subscribe to.
+    pub(super) fn tell_of_subscription(&self) {
+        if self.socket.kind == SocketType::Xpub
+            && let Some(pipe) = self.pipe
+        {
+            self.socket.activate(Activation::Readable(pipe));
+        }
     }
 
     /// The next part for the link, in its wire form. Sets `freed` when the sender waits for room and has it now.

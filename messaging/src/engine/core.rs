@@ -413,6 +413,7 @@ impl Core {
                     self.drivers[at].driver.close_link(link, Close::Abort);
                 } else if let Some(pipe) = conduit.pipe {
                     conduit.socket.lock().pattern.peer_subscribed(pipe, &topic);
+                    conduit.tell_of_subscription();
                 }
             }
             Ok(Input::Cancel(topic)) => {
@@ -420,6 +421,7 @@ impl Core {
                 conduit.subscription_bytes = conduit.subscription_bytes.saturating_sub(topic.len());
                 if let Some(pipe) = conduit.pipe {
                     conduit.socket.lock().pattern.peer_cancelled(pipe, &topic);
+                    conduit.tell_of_subscription();
                 }
             }
             Err(violation) => {
@@ -602,12 +604,11 @@ impl Core {
         let endpoint = conduit.endpoint;
         if keep {
             if let Some(pipe) = conduit.pipe {
-                let mut state = conduit.socket.lock();
+                let socket = conduit.socket.clone();
+                let mut state = socket.lock();
                 state.pattern.link_lost(pipe);
-                if conduit.socket.kind == SocketType::Sub {
-                    // Everything in the pipe is subscriptions, and all of them will be said again.
-                    while conduit.out.read_awake().is_some() {}
-                    conduit.held.clear();
+                if matches!(socket.kind, SocketType::Sub | SocketType::Xsub) {
+                    conduit.drop_subscriptions();
                 }
             }
             self.retry(endpoint, now);

@@ -580,16 +580,17 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
         self.unlist(leaf, in_leaf).is_some()
     }
 
-    /// Ends all subscriptions of `key`, which went away, and calls `gone` for each topic that nobody is subscribed to
-    /// any more, in no particular order.
+    /// Ends all subscriptions of `key`, which went away, and calls `gone` for each of their topics, in no particular order,
+    /// with whether nobody is subscribed to it any more.
     ///
     /// Costs O(topic length) for each subscription of this key, and nothing for those of others.
-    pub(super) fn remove_key(&mut self, key: K, gone: &mut dyn FnMut(&[u8])) {
+    pub(super) fn remove_key(&mut self, key: K, gone: &mut dyn FnMut(&[u8], bool)) {
         let Some(&slot) = self.slots.get(&key) else { return };
         while let Some(held) = self.held[slot as usize].pop() {
-            if let Some(leaf) = self.unlist(held.leaf, held.at) {
-                gone(leaf.topic.bytes());
-            }
+            // Told before it goes, since the topic may go with it.
+            let leaf = self.trie.leaves.at(held.leaf);
+            gone(leaf.topic.bytes(), leaf.value.all().len() == 1);
+            self.unlist(held.leaf, held.at);
         }
         self.release_slot(key, slot);
     }

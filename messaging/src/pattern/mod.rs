@@ -15,6 +15,8 @@ mod router;
 mod subscribe;
 #[cfg(test)]
 mod testing;
+mod xpublish;
+mod xsubscribe;
 
 use transport_core::{Frame, Part};
 
@@ -48,6 +50,18 @@ pub(crate) struct PatternOptions {
     pub(crate) router_mandatory: bool,
     /// ROUTER_HANDOVER: a peer with a known routing id takes it over instead of being refused.
     pub(crate) router_handover: bool,
+    /// XPUB_VERBOSE: tell of subscriptions that another peer has as well.
+    pub(crate) xpub_verbose: bool,
+    /// XPUB_VERBOSER: tell of those and of their ends.
+    pub(crate) xpub_verboser: bool,
+    /// XPUB_MANUAL: the application says what a peer is subscribed to.
+    pub(crate) xpub_manual: bool,
+    /// XPUB_NODROP: wait where a full pipe would have lost the message.
+    pub(crate) xpub_nodrop: bool,
+    /// XPUB_WELCOME_MSG: what each peer gets first; empty for nothing.
+    pub(crate) xpub_welcome_message: Frame,
+    /// INVERT_MATCHING: messages go to those who did not subscribe to them.
+    pub(crate) invert_matching: bool,
 }
 
 /// Why `send` did not take a message.
@@ -159,13 +173,15 @@ pub(crate) enum Pattern {
     Router(router::Router),
     Pub(publish::Publish),
     Sub(subscribe::Subscribe),
+    Xpub(xpublish::Xpublish),
+    Xsub(xsubscribe::Xsubscribe),
 }
 
 impl Pattern {
-    /// The behaviour of this type; `None` for the types that exist only as peers so far. The routing ids that a ROUTER
+    /// The behaviour of this type. The routing ids that a ROUTER
     /// generates count from `seed`: a random one keeps the ids of an earlier run from meaning somebody else.
-    pub(crate) fn new(kind: SocketType, seed: u32) -> Option<Self> {
-        Some(match kind {
+    pub(crate) fn new(kind: SocketType, seed: u32) -> Self {
+        match kind {
             SocketType::Pair => Self::Pair(Default::default()),
             SocketType::Push => Self::Push(Default::default()),
             SocketType::Pull => Self::Pull(Default::default()),
@@ -175,8 +191,9 @@ impl Pattern {
             SocketType::Router => Self::Router(router::Router::new(seed)),
             SocketType::Pub => Self::Pub(Default::default()),
             SocketType::Sub => Self::Sub(Default::default()),
-            SocketType::Xpub | SocketType::Xsub => return None,
-        })
+            SocketType::Xpub => Self::Xpub(Default::default()),
+            SocketType::Xsub => Self::Xsub(Default::default()),
+        }
     }
 }
 
@@ -193,6 +210,8 @@ macro_rules! each {
             Pattern::Router($behaviour) => $call,
             Pattern::Pub($behaviour) => $call,
             Pattern::Sub($behaviour) => $call,
+            Pattern::Xpub($behaviour) => $call,
+            Pattern::Xsub($behaviour) => $call,
         }
     };
 }
@@ -276,18 +295,15 @@ mod tests {
     fn every_type_that_sockets_can_have() {
         for kind in SocketType::ALL {
             let pattern = Pattern::new(kind, 0);
-            assert_eq!(pattern.is_none(), matches!(kind, SocketType::Xpub | SocketType::Xsub));
-            if let Some(pattern) = pattern {
-                // Through the macro: each variant is the behaviour that its name says.
-                assert!(format!("{pattern:?}").to_uppercase().starts_with(kind.name()));
-            }
+            // Through the macro: each variant is the behaviour that its name says.
+            assert!(format!("{pattern:?}").to_uppercase().starts_with(kind.name()));
         }
     }
 
     #[test]
     fn only_sub_subscribes_and_only_pub_is_subscribed_to() {
         for kind in SocketType::ALL {
-            let Some(mut pattern) = Pattern::new(kind, 0) else { continue };
+            let mut pattern = Pattern::new(kind, 0);
             let mut pipes = TestPipes::strict();
             assert_eq!(pattern.subscribe(&mut pipes, b"a"), kind == SocketType::Sub);
             assert_eq!(pattern.unsubscribe(&mut pipes, b"a"), kind == SocketType::Sub);
@@ -305,7 +321,7 @@ mod tests {
         const PARTS: [&str; 4] = ["", "a", "\0", "b"];
         for (kind, seed) in SocketType::ALL.into_iter().flat_map(|kind| (0..20).map(move |seed| (kind, seed)))
         {
-            let Some(mut pattern) = Pattern::new(kind, 0) else { continue };
+            let mut pattern = Pattern::new(kind, 0);
             let mut random = Random::new(seed);
             let mut pipes = TestPipes::strict();
             for _ in 0..2_000 {
@@ -327,9 +343,17 @@ mod tests {
                         pattern.link_lost(pipe(n));
                     }
                     10 => {
-                        let (router_mandatory, router_handover) =
-                            (random.below(2) == 0, random.below(2) == 0);
-                        pattern.set_options(&PatternOptions { router_mandatory, router_handover });
+                        let mut chance = || random.below(2) == 0;
+                        pattern.set_options(&PatternOptions {
+                            router_mandatory: chance(),
+                            router_handover: chance(),
+                            xpub_verbose: chance(),
+                            xpub_verboser: chance(),
+                            xpub_manual: chance(),
+                            xpub_nodrop: chance(),
+                            xpub_welcome_message: id.into(),
+                            invert_matching: chance(),
+                        });
                     }
                     11..13 => pipes.deliver(&mut pattern, n, &parts),
                     13 => {
@@ -339,10 +363,11 @@ mod tests {
                     _ => {
                         let ready = pattern.can_send(&mut pipes);
                         match pattern.give(&mut pipes, message(&parts)) {
-                            // Which of its pipes a ROUTER needs is said by the message.
+                            // Which of its pipes a ROUTER needs is said by the message, and a publisher that waits.
                             Ok(()) => assert!(ready || kind == SocketType::Router),
                             Err(refused) => {
-                                assert!(!ready || kind == SocketType::Router, "{kind} seed {seed}");
+                                use SocketType::{Pub, Router, Xpub};
+                                assert!(!ready || matches!(kind, Router | Pub | Xpub), "{kind} seed {seed}");
                                 assert_eq!(refused.message, message(&parts));
                             }
                         }

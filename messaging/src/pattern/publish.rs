@@ -1,11 +1,11 @@
-//! PUB: a copy to every peer that subscribed to it. Never waits and never receives; what a full pipe cannot take is
-//! dropped for that pipe alone.
+//! PUB: a copy to every peer that subscribed to it. Never receives; what a full pipe cannot take is dropped for that
+//! pipe alone, unless the socket is to wait for all of them.
 
 use transport_core::{Flags, Frame, Part};
 
 use super::matcher::Matcher;
 use super::queueing::{PipeMap, Spares, write_all};
-use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
+use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -23,18 +23,72 @@ pub(crate) struct Publish {
     places: PipeMap<Place>,
     /// How many of `pipes` are subscribed to everything.
     all: usize,
+    /// ZMQ_INVERT_MATCHING: those get it who did not subscribe.
+    invert: bool,
+    /// ZMQ_XPUB_NODROP: waits for room at every peer.
+    waits: bool,
     spares: Spares,
 }
 
 impl Publish {
-    fn forget(&mut self, pipe: PipeId) {
+    /// `gone` hears of each topic that the pipe was subscribed to, and whether nobody else is.
+    pub(super) fn forget(&mut self, pipe: PipeId, gone: &mut dyn FnMut(&[u8], bool)) {
         let Some(place) = self.places.remove(&pipe) else { return };
         self.pipes.swap_remove(place.at);
         if let Some(moved) = self.pipes.get(place.at).and_then(|moved| self.places.get_mut(moved)) {
             moved.at = place.at;
         }
         self.all -= usize::from(place.all);
-        self.matcher.remove_key(pipe, &mut |_| {});
+        self.matcher.remove_key(pipe, gone);
+    }
+
+    /// A pipe wants what begins with `topic`. True if nobody did before.
+    pub(super) fn add(&mut self, pipe: PipeId, topic: &[u8]) -> bool {
+        let Some(place) = self.places.get_mut(&pipe) else { return false };
+        if topic.is_empty() && !place.all {
+            place.all = true;
+            self.all += 1;
+        }
+        self.matcher.subscribe(topic, pipe)
+    }
+
+    /// A pipe does not want it any more. True if nobody does now.
+    pub(super) fn remove(&mut self, pipe: PipeId, topic: &[u8]) -> bool {
+        let Some(place) = self.places.get_mut(&pipe) else { return false };
+        if topic.is_empty() && place.all {
+            place.all = false;
+            self.all -= 1;
+        }
+        self.matcher.cancel(topic, pipe)
+    }
+
+    /// Calls `found` with every pipe that is to get what begins with `first`.
+    #[inline(always)]
+    fn receivers(&self, first: &Frame, mut found: impl FnMut(PipeId)) {
+        if self.invert {
+            return self.others(first, &mut found);
+        }
+        if self.all == self.pipes.len() {
+            self.pipes.iter().copied().for_each(found);
+        } else {
+            self.matcher.for_each_match(first, &mut found);
+        }
+    }
+
+    /// Those that do not match.
+    #[cold]
+    fn others(&self, first: &Frame, found: &mut dyn FnMut(PipeId)) {
+        let mut matching = Vec::new();
+        self.matcher.for_each_match(first, &mut |pipe| matching.push(pipe));
+        matching.sort_unstable();
+        self.pipes.iter().filter(|pipe| matching.binary_search(pipe).is_err()).for_each(|&pipe| found(pipe));
+    }
+
+    #[cold]
+    fn all_have_room<P: Pipes>(&self, pipes: &mut P, first: &Frame) -> bool {
+        let mut room = true;
+        self.receivers(first, |pipe| room &= pipes.can_write(pipe));
+        room
     }
 }
 
@@ -58,11 +112,11 @@ impl Behaviour for Publish {
     // so that messages queue up for its return. It subscribes again; twice counts once.
 
     fn write_closed<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
-        self.forget(pipe);
+        self.forget(pipe, &mut |_, _| {});
     }
 
     fn detached<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
-        self.forget(pipe);
+        self.forget(pipe, &mut |_, _| {});
     }
 
     fn readable(&mut self, _: PipeId) {}
@@ -71,22 +125,20 @@ impl Behaviour for Publish {
     fn writable(&mut self, _: PipeId) {}
 
     fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
+        if self.waits && !self.all_have_room(pipes, message.body()) {
+            return Err(NotSent::Again);
+        }
         let (first, rest) = message.take().into_first_and_rest();
         // Each pipe is written when the next one is found, so that the last one gets the message itself: one peer
         // costs no copy and no reference count.
         let mut last = None;
-        let mut found = |pipe| {
+        self.receivers(&first, |pipe| {
             if pipes.can_write(pipe)
                 && let Some(previous) = last.replace(pipe)
             {
                 write_copy(pipes, previous, &first, &rest);
             }
-        };
-        if self.all == self.pipes.len() {
-            self.pipes.iter().copied().for_each(found);
-        } else {
-            self.matcher.for_each_match(&first, &mut found);
-        }
+        });
         match last {
             None => self.spares.put(rest),
             Some(pipe) if rest.is_empty() => pipes.write(pipe, Part { body: first, flags: Flags::LAST }),
@@ -111,25 +163,19 @@ impl Behaviour for Publish {
     }
 
     fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) {
-        let Some(place) = self.places.get_mut(&pipe) else { return };
-        if topic.is_empty() && !place.all {
-            place.all = true;
-            self.all += 1;
-        }
-        self.matcher.subscribe(topic, pipe);
+        self.add(pipe, topic);
     }
 
     fn peer_cancelled(&mut self, pipe: PipeId, topic: &Frame) {
-        let Some(place) = self.places.get_mut(&pipe) else { return };
-        if topic.is_empty() && place.all {
-            place.all = false;
-            self.all -= 1;
-        }
-        self.matcher.cancel(topic, pipe);
+        self.remove(pipe, topic);
     }
 
     fn subscribe_all(&mut self, pipe: PipeId) {
-        self.peer_subscribed(pipe, &Frame::EMPTY);
+        self.add(pipe, &[]);
+    }
+
+    fn set_options(&mut self, options: &PatternOptions) {
+        (self.invert, self.waits) = (options.invert_matching, options.xpub_nodrop);
     }
 }
 

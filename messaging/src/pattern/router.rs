@@ -264,7 +264,7 @@ mod tests {
     use transport_core::{Flags, Part};
 
     fn options(mandatory: bool, handover: bool) -> PatternOptions {
-        PatternOptions { router_mandatory: mandatory, router_handover: handover }
+        PatternOptions { router_mandatory: mandatory, router_handover: handover, ..PatternOptions::default() }
     }
 
     /// Two peers, "a" on pipe 1 and "b" on pipe 2.

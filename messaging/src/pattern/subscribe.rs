@@ -5,7 +5,7 @@ use transport_core::{Flags, Part};
 
 use super::matcher::{Removed, SubscriptionSet, TOPIC_MAX};
 use super::queueing::{FairQueue, PipeSet, Spares, drop_rest, read_message};
-use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes, subscription};
+use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes, subscription};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -18,6 +18,8 @@ pub(crate) struct Subscribe {
     /// Pipes with something missing before a message that was filtered out: the next message says so.
     gaps: PipeSet,
     spares: Spares,
+    /// ZMQ_INVERT_MATCHING: what was not subscribed to is received.
+    invert: bool,
     /// Read ahead by `can_recv`.
     next: Option<Message>,
 }
@@ -33,6 +35,22 @@ impl Subscribe {
         self.up.iter().for_each(|&pipe| pipes.write(pipe, part.clone()));
     }
 
+    /// Subscribes, and tells the peers even if that is a repetition.
+    pub(super) fn add_and_tell<P: Pipes>(&mut self, pipes: &mut P, topic: &[u8]) {
+        self.topics.add(topic);
+        self.tell(pipes, true, topic);
+    }
+
+    /// Pipes whose peer is there.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PipeId> {
+        self.up.iter().copied()
+    }
+
+    #[inline]
+    fn wants(&self, body: &[u8]) -> bool {
+        self.topics.matches(body) != self.invert
+    }
+
     /// The next message that matches. Those that do not are dropped on the way, as many as there are: a pipe left
     /// unread would not be said to be readable again.
     #[inline(always)]
@@ -40,9 +58,7 @@ impl Subscribe {
         while let Some(pipe) = self.fair.current() {
             let mut first = match pipes.read(pipe) {
                 // One part goes straight to its place; see FairQueue::recv.
-                Some(Part { body, flags: Flags::LAST })
-                    if self.gaps.is_empty() && self.topics.matches(&body) =>
-                {
+                Some(Part { body, flags: Flags::LAST }) if self.gaps.is_empty() && self.wants(&body) => {
                     self.fair.took();
                     message.set(body);
                     return Ok(());
@@ -54,7 +70,7 @@ impl Subscribe {
                 }
             };
             self.fair.took();
-            if !self.topics.matches(&first.body) {
+            if !self.wants(&first.body) {
                 if first.flags.gap() {
                     self.gaps.insert(pipe);
                 }
@@ -151,6 +167,10 @@ impl Behaviour for Subscribe {
                 true
             }
         }
+    }
+
+    fn set_options(&mut self, options: &PatternOptions) {
+        self.invert = options.invert_matching;
     }
 }
 

@@ -122,13 +122,12 @@ impl Context {
         ContextBuilder::new()
     }
 
-    /// A socket. Fails with [`Error::Invalid`] for types that are peers only so far, and after `shutdown`.
+    /// A socket. Fails with [`Error::Terminated`] after `shutdown`, and with [`Error::Forked`] in a forked child.
     pub fn socket(&self, kind: SocketType) -> Result<Socket, Error> {
         if self.shared.is_foreign() {
             return Err(Error::Forked);
         }
-        let pattern = Pattern::new(kind, self.shared.shard.seed())
-            .ok_or(Error::Invalid("this socket type is supported as a peer only so far"))?;
+        let pattern = Pattern::new(kind, self.shared.shard.seed());
         let shared = SocketShared::new(kind, pattern, self.shared.shard.clone());
         let mut sockets = self.shared.lock_sockets();
         if sockets.0 {

@@ -20,7 +20,7 @@ pub use poll::{Interest, PollItem, poll, poll_with_fds};
 use crate::engine::{OpenRequest, Outcome, Pace, Target, Wait, Waiters};
 use crate::error::{Error, SendError};
 use crate::message::Message;
-use crate::pattern::{Behaviour, NotReceived, NotSent, PatternOptions};
+use crate::pattern::{Behaviour, NotReceived, NotSent};
 use crate::session::{Heartbeat, SessionConfig, TOPIC_MAX};
 use crate::socket_type::SocketType;
 use context::ContextShared;
@@ -87,10 +87,7 @@ impl Socket {
         }
         let mut options = self.shared.options();
         let marks = (options.send_hwm, options.receive_hwm) != (changed.send_hwm, changed.receive_hwm);
-        let pattern = PatternOptions {
-            router_mandatory: changed.router_mandatory,
-            router_handover: changed.router_handover,
-        };
+        let pattern = changed.pattern();
         *options = changed;
         drop(options);
         self.shared.lock().pattern.set_options(&pattern);
@@ -396,20 +393,33 @@ impl Socket {
         Receive::new(self)
     }
 
-    /// Subscribes to messages whose first part starts with `topic`; the empty topic means all. SUB only.
+    /// Subscribes to messages whose first part starts with `topic`; the empty topic means all. For SUB. For XPUB with
+    /// `xpub_manual`: subscribes the peer whose subscription was received last; nobody, if that peer has gone. An XSUB sends
+    /// its subscriptions as messages.
     pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> Result<(), Error> {
         self.change_subscription(true, topic.as_ref())
     }
 
-    /// Takes one subscription back. SUB only.
+    /// Takes one subscription back. As [`Socket::subscribe`].
     pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> Result<(), Error> {
         self.change_subscription(false, topic.as_ref())
     }
 
     fn change_subscription(&self, subscribe: bool, topic: &[u8]) -> Result<(), Error> {
         self.check()?;
-        if self.shared.kind != SocketType::Sub {
-            return Err(Error::NotSupported(self.shared.kind, "subscribe; use a SUB socket"));
+        match self.shared.kind {
+            SocketType::Sub => {}
+            SocketType::Xpub if self.shared.options().xpub_manual => {}
+            SocketType::Xpub => {
+                return Err(Error::Invalid("an XPUB subscribes its peers only with the option xpub_manual"));
+            }
+            SocketType::Xsub => {
+                return Err(Error::NotSupported(
+                    self.shared.kind,
+                    "subscribe by a call; send a message of a 1 byte and the topic, or use a SUB socket",
+                ));
+            }
+            kind => return Err(Error::NotSupported(kind, "subscribe; use a SUB socket")),
         }
         if subscribe && topic.len() > TOPIC_MAX {
             return Err(Error::Invalid("a topic has at most 65536 bytes, since a PUB refuses longer ones"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use transport_core::{Frame, LinkLimits, Tuning};
 
 use crate::limits::LINGER;
+use crate::pattern::PatternOptions;
 
 /// Settings of one socket. Those of links apply to endpoints opened after the change; marks and timeouts at once.
 #[derive(Debug, Clone)]
@@ -53,6 +54,21 @@ pub struct Options {
     pub router_mandatory: bool,
     /// ROUTER: let a new peer take over a routing id that is in use. Default false.
     pub router_handover: bool,
+    /// XPUB: receive subscriptions that another peer has as well (ZMQ_XPUB_VERBOSE). Default false.
+    pub xpub_verbose: bool,
+    /// XPUB: the same, and the end of each (ZMQ_XPUB_VERBOSER). Default false.
+    pub xpub_verboser: bool,
+    /// XPUB: subscriptions count for nothing until `subscribe` says so, which then speaks of the peer whose subscription was
+    /// received last (ZMQ_XPUB_MANUAL). Default false.
+    pub xpub_manual: bool,
+    /// PUB and XPUB: wait for room at every peer that is to get a message, and drop nothing (ZMQ_XPUB_NODROP). Default
+    /// false.
+    pub xpub_nodrop: bool,
+    /// XPUB: what each new peer gets first (ZMQ_XPUB_WELCOME_MSG). Default empty, which is none.
+    pub xpub_welcome_message: Frame,
+    /// PUB, XPUB, SUB and XSUB: messages go to those who did *not* subscribe to them; both ends must say so
+    /// (ZMQ_INVERT_MATCHING). Default false.
+    pub invert_matching: bool,
 }
 
 impl Default for Options {
@@ -78,6 +94,12 @@ impl Default for Options {
             receive_buffer: None,
             router_mandatory: false,
             router_handover: false,
+            xpub_verbose: false,
+            xpub_verboser: false,
+            xpub_manual: false,
+            xpub_nodrop: false,
+            xpub_welcome_message: Frame::EMPTY,
+            invert_matching: false,
         }
     }
 }
@@ -88,6 +110,19 @@ impl Options {
             part_max: self.max_message_size,
             handshake_timeout: self.handshake_timeout,
             connect_timeout: self.connect_timeout,
+        }
+    }
+
+    pub(crate) fn pattern(&self) -> PatternOptions {
+        PatternOptions {
+            router_mandatory: self.router_mandatory,
+            router_handover: self.router_handover,
+            xpub_verbose: self.xpub_verbose,
+            xpub_verboser: self.xpub_verboser,
+            xpub_manual: self.xpub_manual,
+            xpub_nodrop: self.xpub_nodrop,
+            xpub_welcome_message: self.xpub_welcome_message.clone(),
+            invert_matching: self.invert_matching,
         }
     }
 

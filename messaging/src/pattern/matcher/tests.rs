@@ -149,8 +149,11 @@ fn empty_topic_matches_everything() {
     assert!(matcher.subscribe(b"\0", 7));
     assert_eq!(matches(&matcher, b"\0\xff"), [7, 8]);
     assert_eq!(matches(&matcher, b"\x01"), [7, 8]);
-    matcher.remove_key(7, &mut |topic| assert_eq!(topic, b"\0"));
-    matcher.remove_key(7, &mut |_| panic!("it is gone already"));
+    let mut gone = Vec::new();
+    matcher.remove_key(7, &mut |topic, last| gone.push((topic.to_vec(), last)));
+    gone.sort();
+    assert_eq!(gone, [(b"".to_vec(), false), (b"\0".to_vec(), true)]);
+    matcher.remove_key(7, &mut |_, _| panic!("it is gone already"));
     assert_eq!(matches(&matcher, b"\0"), [8]);
 }
 
@@ -184,11 +187,11 @@ fn a_peer_that_subscribes_to_every_prefix_of_a_long_topic() {
     assert_eq!(matches(&matcher, &long[..2]), [0, 1, 2]);
     for key in 0..3 {
         let mut gone = 0;
-        matcher.remove_key(key, &mut |_| gone += 1);
+        matcher.remove_key(key, &mut |_, last| gone += usize::from(last));
         assert!(gone >= long.len() / 3);
     }
     assert_eq!(topics(&matcher), [huge]);
-    matcher.remove_key(9, &mut |_| {});
+    matcher.remove_key(9, &mut |_, _| {});
     assert!(matcher.is_empty());
     check_matcher(&matcher);
     assert_eq!(matcher.trie.words.len(), UNIT, "a large arena is given back");
@@ -204,7 +207,7 @@ fn many_pipes_on_one_topic_come_and_go() {
     assert_eq!(matches(&matcher, b"x"), (0..10_000).collect::<Vec<_>>());
     for key in 0..10_000 {
         if key % 2 == 0 {
-            matcher.remove_key(key, &mut |_| panic!("others remain"));
+            matcher.remove_key(key, &mut |_, last| assert!(!last, "others remain"));
         } else {
             assert_eq!(matcher.cancel(b"", key), key == 9_999);
         }
@@ -254,7 +257,7 @@ fn matcher_agrees_with_a_list() {
                 }
                 99 if step % 3 == 0 => {
                     let mut gone = Vec::new();
-                    matcher.remove_key(key, &mut |topic| gone.push(topic.to_vec()));
+                    matcher.remove_key(key, &mut |topic, last| gone.extend(last.then(|| topic.to_vec())));
                     let (left, went): (Vec<_>, Vec<_>) = model.into_iter().partition(|pair| pair.1 != key);
                     model = left;
                     let mut expected: Vec<_> = went.into_iter().map(|pair| pair.0).collect();

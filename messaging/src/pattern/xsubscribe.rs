@@ -1,0 +1,127 @@
+//! XSUB: SUB whose application sends subscriptions as messages, and other messages to its publishers. What it filters
+//! and whom it tells is `subscribe.rs`'s.
+
+use transport_core::{Flags, Part};
+
+use super::matcher::TOPIC_MAX;
+use super::subscribe::Subscribe;
+use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
+use crate::message::Message;
+use crate::session::Peer;
+
+#[derive(Debug, Default)]
+pub(crate) struct Xsubscribe(Subscribe);
+
+impl Behaviour for Xsubscribe {
+    fn attached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: Option<&Peer>) {
+        self.0.attached(pipes, pipe, peer);
+    }
+
+    fn identified<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: &Peer) {
+        self.0.identified(pipes, pipe, peer);
+    }
+
+    fn link_lost(&mut self, pipe: PipeId) {
+        self.0.link_lost(pipe);
+    }
+
+    fn write_closed<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId) {
+        self.0.write_closed(pipes, pipe);
+    }
+
+    fn detached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId) {
+        self.0.detached(pipes, pipe);
+    }
+
+    fn readable(&mut self, pipe: PipeId) {
+        self.0.readable(pipe);
+    }
+
+    fn writable(&mut self, _: PipeId) {}
+
+    /// A message of one part that begins with 1 subscribes to the rest, one that begins with 0 takes that back; any other
+    /// goes to every publisher, where there is room (zmq_socket(3), ZMQ_XSUB).
+    fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
+        let message = message.take();
+        let body = message.body();
+        match body.split_first() {
+            Some((&first @ (0 | 1), topic)) if message.len() == 1 && topic.len() <= TOPIC_MAX => {
+                // A repetition goes on to the peers, who may be asked to tell of repetitions; taking back what there is not does
+                // not. As libzmq does.
+                if first == 1 {
+                    self.0.add_and_tell(pipes, topic);
+                } else {
+                    self.0.unsubscribe(pipes, topic);
+                }
+            }
+            _ => {
+                let len = message.len();
+                for pipe in self.0.peers() {
+                    if pipes.can_write(pipe) {
+                        for (at, body) in message.parts().enumerate() {
+                            let flags = if at + 1 < len { Flags::MORE } else { Flags::LAST };
+                            pipes.write(pipe, Part { body: body.clone(), flags });
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
+        self.0.recv(pipes, message)
+    }
+
+    // What there is no room for is dropped, and subscriptions need none.
+    fn can_send<P: Pipes>(&mut self, _: &mut P) -> bool {
+        true
+    }
+
+    fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
+        self.0.can_recv(pipes)
+    }
+
+    fn set_options(&mut self, options: &PatternOptions) {
+        self.0.set_options(options);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TestPipes, message, peer, pipe, recv, send};
+    use super::*;
+
+    #[test]
+    fn subscriptions_are_messages_and_repetitions_go_on() {
+        let (mut xsub, mut pipes) = (Xsubscribe::default(), TestPipes::strict());
+        xsub.attached(&mut pipes, pipe(1), Some(&peer("")));
+        send(&mut xsub, &mut pipes, &["\u{1}a"]);
+        send(&mut xsub, &mut pipes, &["\u{1}a"]);
+        assert_eq!(pipes.commands(1), ["\\x01a", "\\x01a"]);
+        pipes.deliver(&mut xsub, 1, &["b"]);
+        pipes.deliver(&mut xsub, 1, &["ab"]);
+        assert_eq!(recv(&mut xsub, &mut pipes).unwrap(), ["ab"]);
+        send(&mut xsub, &mut pipes, &["\0a"]);
+        assert!(pipes.commands(1).is_empty(), "one is left");
+        send(&mut xsub, &mut pipes, &["\0a"]);
+        send(&mut xsub, &mut pipes, &["\0a"]);
+        assert_eq!(pipes.commands(1), ["\\x00a"]);
+        send(&mut xsub, &mut pipes, &["\u{1}"]);
+        xsub.attached(&mut pipes, pipe(2), Some(&peer("")));
+        assert_eq!(pipes.commands(2), ["\\x01"], "newcomers hear of all");
+    }
+
+    #[test]
+    fn other_messages_go_to_every_publisher_with_room() {
+        let (mut xsub, mut pipes) = (Xsubscribe::default(), TestPipes::strict());
+        (1..=3).for_each(|n| xsub.attached(&mut pipes, pipe(n), Some(&peer(""))));
+        pipes.room(2, 0);
+        xsub.write_closed(&mut pipes, pipe(3));
+        for parts in [&["hello"][..], &["\u{1}a", "is no subscription"], &[""]] {
+            send(&mut xsub, &mut pipes, parts);
+            assert_eq!(pipes.sent(1), [message(parts)]);
+            assert!(pipes.sent(2).is_empty() && pipes.sent(3).is_empty());
+        }
+    }
+}
