@@ -40,6 +40,7 @@ const TCP_KEEPALIVE_CNT: c_int = 35;
 const TCP_KEEPALIVE_IDLE: c_int = 36;
 const TCP_KEEPALIVE_INTVL: c_int = 37;
 const IMMEDIATE: c_int = 39;
+const XPUB_VERBOSE: c_int = 40;
 const ROUTER_RAW: c_int = 41;
 const IPV6: c_int = 42;
 const MECHANISM: c_int = 43;
@@ -53,11 +54,15 @@ const ZAP_DOMAIN: c_int = 55;
 const ROUTER_HANDOVER: c_int = 56;
 const TOS: c_int = 57;
 const HANDSHAKE_IVL: c_int = 66;
+const XPUB_NODROP: c_int = 69;
+const XPUB_MANUAL: c_int = 71;
+const XPUB_WELCOME_MSG: c_int = 72;
 const SOCKS_PROXY: c_int = 68;
 const INVERT_MATCHING: c_int = 74;
 const HEARTBEAT_IVL: c_int = 75;
 const HEARTBEAT_TTL: c_int = 76;
 const HEARTBEAT_TIMEOUT: c_int = 77;
+const XPUB_VERBOSER: c_int = 78;
 const CONNECT_TIMEOUT: c_int = 79;
 const TCP_MAXRT: c_int = 80;
 const THREAD_SAFE: c_int = 81;
@@ -84,17 +89,8 @@ const IDLE: [(c_int, c_int, c_int, c_int); 12] = [
 ];
 
 /// Switches that change what messages do and are not there yet: only their default can be set.
-const ABSENT: [c_int; 9] = [
-    IMMEDIATE,
-    ROUTER_RAW,
-    PLAIN_SERVER,
-    CURVE_SERVER,
-    PROBE_ROUTER,
-    REQ_CORRELATE,
-    REQ_RELAXED,
-    CONFLATE,
-    INVERT_MATCHING,
-];
+const ABSENT: [c_int; 8] =
+    [IMMEDIATE, ROUTER_RAW, PLAIN_SERVER, CURVE_SERVER, PROBE_ROUTER, REQ_CORRELATE, REQ_RELAXED, CONFLATE];
 
 /// Texts that are kept; with one that is not empty, bind and connect are refused.
 const TEXTS: [c_int; 3] = [ZAP_DOMAIN, SOCKS_PROXY, BINDTODEVICE];
@@ -149,6 +145,11 @@ fn change(options: &mut Options, option: c_int, value: c_int) -> Result<()> {
         IPV4ONLY => options.ipv6 = !switch(value)?,
         ROUTER_MANDATORY => options.router_mandatory = switch(value)?,
         ROUTER_HANDOVER => options.router_handover = switch(value)?,
+        XPUB_VERBOSE => (options.xpub_verbose, options.xpub_verboser) = (switch(value)?, false),
+        XPUB_VERBOSER => (options.xpub_verbose, options.xpub_verboser) = (switch(value)?, switch(value)?),
+        XPUB_MANUAL => options.xpub_manual = switch(value)?,
+        XPUB_NODROP => options.xpub_nodrop = switch(value)?,
+        INVERT_MATCHING => options.invert_matching = switch(value)?,
         HANDSHAKE_IVL => options.handshake_timeout = duration(value)?,
         CONNECT_TIMEOUT => options.connect_timeout = duration(value)?,
         HEARTBEAT_IVL => options.heartbeat_interval = duration(value)?,
@@ -175,6 +176,7 @@ fn value_of(options: &Options, option: c_int) -> Option<c_int> {
         SNDBUF => count(options.send_buffer),
         RCVBUF => count(options.receive_buffer),
         IPV6 => options.ipv6.into(),
+        INVERT_MATCHING => options.invert_matching.into(),
         IPV4ONLY => (!options.ipv6).into(),
         HANDSHAKE_IVL => from_millis(Some(options.handshake_timeout)),
         CONNECT_TIMEOUT => from_millis(Some(options.connect_timeout)),
@@ -190,15 +192,27 @@ fn set(sock: &Sock, option: c_int, value: &[u8]) -> Result<()> {
     let failed = |error: fabriq::Error| errno::of(&error);
     match option {
         SUBSCRIBE | UNSUBSCRIBE => {
-            if sock.socket.socket_type() != SocketType::Sub {
+            if !matches!(sock.socket.socket_type(), SocketType::Sub | SocketType::Xpub) {
                 return Err(libc::EINVAL);
             }
             let change = if option == SUBSCRIBE {
                 sock.socket.subscribe(value)
             } else {
-                sock.socket.unsubscribe(value)
+                match sock.socket.unsubscribe(value) {
+                    // libzmq finds nothing wrong with taking back what there is not.
+                    Err(fabriq::Error::Invalid(_)) if sock.socket.socket_type() == SocketType::Sub => Ok(()),
+                    changed => changed,
+                }
             };
             change.map_err(failed)
+        }
+        XPUB_VERBOSE | XPUB_VERBOSER | XPUB_MANUAL | XPUB_NODROP | XPUB_WELCOME_MSG
+            if !matches!(sock.socket.socket_type(), SocketType::Xpub | SocketType::Pub) =>
+        {
+            Err(libc::EINVAL)
+        }
+        XPUB_WELCOME_MSG => {
+            sock.socket.set_options(|options| options.xpub_welcome_message = value.into()).map_err(failed)
         }
         ROUTING_ID if (1..=255).contains(&value.len()) => {
             sock.socket.set_options(|options| options.routing_id = value.into()).map_err(failed)

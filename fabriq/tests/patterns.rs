@@ -127,6 +127,29 @@ fn sync(publisher: &Socket, subscriber: &Socket, topic: &str) {
     panic!("the subscription never arrived");
 }
 
+/// Subscriptions go up through an XSUB and an XPUB, messages come down, and so do what subscribers say.
+fn a_forwarder_between_publishers_and_subscribers(context: &Context, endpoint: &str) {
+    let (xsub, publisher) = pair(context, endpoint, SocketType::Xsub, SocketType::Xpub);
+    let (xpub, subscriber) =
+        pair(context, &endpoint.replace("inproc://", "inproc://below-"), SocketType::Xpub, SocketType::Sub);
+    subscriber.subscribe("a").unwrap();
+    let up = xpub.recv().unwrap();
+    assert_eq!(up.body(), "\u{1}a");
+    xsub.send(up).unwrap();
+    assert_eq!(publisher.recv().unwrap().body(), "\u{1}a");
+    publisher.send("b, which nobody wants").unwrap();
+    publisher.send(message(&["a", "in parts"])).unwrap();
+    let down = xsub.recv().unwrap();
+    assert_eq!(down, message(&["a", "in parts"]));
+    xpub.send(down).unwrap();
+    assert_eq!(subscriber.recv().unwrap(), message(&["a", "in parts"]));
+    xsub.send("a message of its own").unwrap();
+    assert_eq!(publisher.recv().unwrap().body(), "a message of its own");
+    drop(subscriber);
+    xsub.send(xpub.recv().unwrap()).unwrap();
+    assert_eq!(publisher.recv().unwrap().body(), "\0a");
+}
+
 fn dealer_and_router(context: &Context, endpoint: &str) {
     let router = socket(context, SocketType::Router);
     router.set_options(|options| options.router_mandatory = true).unwrap();
@@ -292,6 +315,7 @@ over_every_transport!(
     push_and_pull,
     pushes_are_balanced_and_pulls_are_fair,
     publish_and_subscribe,
+    a_forwarder_between_publishers_and_subscribers,
     dealer_and_router,
     exclusive_pair,
     sizes_from_nothing_to_64_mib,

@@ -245,3 +245,34 @@ fn a_slow_subscriber_stops_nobody() {
         slow.expect(&["flows", "again"]);
     });
 }
+
+/// The same the other way round: our XPUB hears their subscribers, their XPUB ours, and messages go upstream.
+#[test]
+fn xpub_and_xsub_on_either_side() {
+    for ours_publishes in [true, false] {
+        let world = World::new();
+        let (up, down) = if ours_publishes { (Side::Ours, Side::Theirs) } else { (Side::Theirs, Side::Ours) };
+        let (xpub, xsub, sub) = (
+            world.party(up, SocketType::Xpub),
+            world.party(down, SocketType::Xsub),
+            world.party(down, SocketType::Sub),
+        );
+        let endpoint = xpub.bind("tcp://127.0.0.1:*");
+        xsub.connect(&endpoint);
+        xsub.send(&[b"\x01a"]);
+        xpub.expect(&[b"\x01a"]);
+        sub.connect(&endpoint);
+        sub.subscribe(b"b");
+        xpub.expect(&[b"\x01b"]);
+        xsub.send(&["of its own"]);
+        xpub.expect(&["of its own"]);
+        xpub.send(&["a", "1"]);
+        xpub.send(&["b", "2"]);
+        xsub.expect(&["a", "1"]);
+        sub.expect(&["b", "2"]);
+        xsub.send(&[b"\x00a"]);
+        xpub.expect(&[b"\x00a"]);
+        drop(sub);
+        xpub.expect(&[b"\x00b"]);
+    }
+}

@@ -20,11 +20,18 @@ pub(crate) struct Subscribe {
     spares: Spares,
     /// ZMQ_INVERT_MATCHING: what was not subscribed to is received.
     invert: bool,
+    /// XSUB: receives whatever its publishers send, as libzmq's.
+    takes_all: bool,
     /// Read ahead by `can_recv`.
     next: Option<Message>,
 }
 
 impl Subscribe {
+    /// One that filters nothing itself.
+    pub(super) fn taking_all() -> Self {
+        Self { takes_all: true, ..Self::default() }
+    }
+
     fn replay<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId) {
         self.up.insert(pipe);
         self.topics.topics(|topic| pipes.write(pipe, subscription(true, topic)));
@@ -35,7 +42,7 @@ impl Subscribe {
         self.up.iter().for_each(|&pipe| pipes.write(pipe, part.clone()));
     }
 
-    /// Subscribes, and tells the peers even if that is a repetition.
+    /// Subscribes, and tells the peers even if that is a repetition: an XPUB may want to hear of it, as with libzmq.
     pub(super) fn add_and_tell<P: Pipes>(&mut self, pipes: &mut P, topic: &[u8]) {
         self.topics.add(topic);
         self.tell(pipes, true, topic);
@@ -48,7 +55,7 @@ impl Subscribe {
 
     #[inline]
     fn wants(&self, body: &[u8]) -> bool {
-        self.topics.matches(body) != self.invert
+        self.takes_all || self.topics.matches(body) != self.invert
     }
 
     /// The next message that matches. Those that do not are dropped on the way, as many as there are: a pipe left
@@ -152,9 +159,7 @@ impl Behaviour for Subscribe {
         if topic.len() > TOPIC_MAX {
             return false;
         }
-        if self.topics.add(topic) {
-            self.tell(pipes, true, topic);
-        }
+        self.add_and_tell(pipes, topic);
         true
     }
 
@@ -188,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_and_the_last_of_a_topic_are_told() {
+    fn every_subscription_of_a_topic_is_told_and_the_end_of_the_last() {
         let (mut sub, mut pipes) = with_one();
         sub.attached(&mut pipes, pipe(2), Some(&peer("")));
         assert!(sub.subscribe(&mut pipes, b"a"));
         assert!(sub.subscribe(&mut pipes, b"a"));
         assert!(sub.subscribe(&mut pipes, b""));
-        (1..=2).for_each(|n| assert_eq!(pipes.commands(n), ["\\x01", "\\x01a"]));
+        (1..=2).for_each(|n| assert_eq!(pipes.commands(n), ["\\x01", "\\x01a", "\\x01a"]));
         assert!(sub.unsubscribe(&mut pipes, b"a"));
         assert_eq!(pipes.commands(1), NOTHING);
         assert!(sub.unsubscribe(&mut pipes, b"a"));
