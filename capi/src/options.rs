@@ -89,8 +89,7 @@ const IDLE: [(c_int, c_int, c_int, c_int); 12] = [
 ];
 
 /// Switches that change what messages do and are not there yet: only their default can be set.
-const ABSENT: [c_int; 8] =
-    [IMMEDIATE, ROUTER_RAW, PLAIN_SERVER, CURVE_SERVER, PROBE_ROUTER, REQ_CORRELATE, REQ_RELAXED, CONFLATE];
+const ABSENT: [c_int; 5] = [IMMEDIATE, ROUTER_RAW, PLAIN_SERVER, CURVE_SERVER, CONFLATE];
 
 /// Texts that are kept; with one that is not empty, bind and connect are refused.
 const TEXTS: [c_int; 3] = [ZAP_DOMAIN, SOCKS_PROXY, BINDTODEVICE];
@@ -150,6 +149,10 @@ fn change(options: &mut Options, option: c_int, value: c_int) -> Result<()> {
         XPUB_MANUAL => options.xpub_manual = switch(value)?,
         XPUB_NODROP => options.xpub_nodrop = switch(value)?,
         INVERT_MATCHING => options.invert_matching = switch(value)?,
+        // libzmq takes any number for a yes here.
+        REQ_CORRELATE => options.req_correlate = value != 0,
+        REQ_RELAXED => options.req_relaxed = value != 0,
+        PROBE_ROUTER => options.probe_router = value != 0,
         HANDSHAKE_IVL => options.handshake_timeout = duration(value)?,
         CONNECT_TIMEOUT => options.connect_timeout = duration(value)?,
         HEARTBEAT_IVL => options.heartbeat_interval = duration(value)?,
@@ -177,6 +180,9 @@ fn value_of(options: &Options, option: c_int) -> Option<c_int> {
         RCVBUF => count(options.receive_buffer),
         IPV6 => options.ipv6.into(),
         INVERT_MATCHING => options.invert_matching.into(),
+        REQ_CORRELATE => options.req_correlate.into(),
+        REQ_RELAXED => options.req_relaxed.into(),
+        PROBE_ROUTER => options.probe_router.into(),
         IPV4ONLY => (!options.ipv6).into(),
         HANDSHAKE_IVL => from_millis(Some(options.handshake_timeout)),
         CONNECT_TIMEOUT => from_millis(Some(options.connect_timeout)),

@@ -1,7 +1,7 @@
 //! DEALER: sends to its peers in turn, receives from them in turn. Adds no envelope and expects none.
 
-use super::queueing::{FairQueue, LoadBalancer, Spares, write_message};
-use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
+use super::queueing::{FairQueue, LoadBalancer, Spares, probe, write_message};
+use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -12,12 +12,22 @@ pub(crate) struct Dealer {
     spares: Spares,
     /// Read ahead by `can_recv`.
     next: Option<Message>,
+    probes: bool,
 }
 
 impl Behaviour for Dealer {
-    fn attached<P: Pipes>(&mut self, _: &mut P, pipe: PipeId, _: Option<&Peer>) {
+    fn attached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: Option<&Peer>) {
         self.fair.add(pipe);
         self.balancer.add(pipe);
+        probe(self.probes && peer.is_some(), pipes, pipe);
+    }
+
+    fn identified<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, _: &Peer) {
+        probe(self.probes, pipes, pipe);
+    }
+
+    fn set_options(&mut self, options: &PatternOptions) {
+        self.probes = options.probe_router;
     }
 
     fn write_closed<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {

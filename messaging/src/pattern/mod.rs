@@ -60,6 +60,12 @@ pub(crate) struct PatternOptions {
     pub(crate) xpub_nodrop: bool,
     /// XPUB_WELCOME_MSG: what each peer gets first; empty for nothing.
     pub(crate) xpub_welcome_message: Frame,
+    /// REQ_CORRELATE: requests carry numbers, and replies must.
+    pub(crate) req_correlate: bool,
+    /// REQ_RELAXED: a new request may take the place of the last one.
+    pub(crate) req_relaxed: bool,
+    /// PROBE_ROUTER: an empty message to every peer that comes.
+    pub(crate) probe_router: bool,
     /// INVERT_MATCHING: messages go to those who did not subscribe to them.
     pub(crate) invert_matching: bool,
 }
@@ -185,7 +191,7 @@ impl Pattern {
             SocketType::Pair => Self::Pair(Default::default()),
             SocketType::Push => Self::Push(Default::default()),
             SocketType::Pull => Self::Pull(Default::default()),
-            SocketType::Req => Self::Req(Default::default()),
+            SocketType::Req => Self::Req(request::Request::new(seed)),
             SocketType::Rep => Self::Rep(Default::default()),
             SocketType::Dealer => Self::Dealer(Default::default()),
             SocketType::Router => Self::Router(router::Router::new(seed)),
@@ -352,6 +358,9 @@ mod tests {
                             xpub_manual: chance(),
                             xpub_nodrop: chance(),
                             xpub_welcome_message: id.into(),
+                            req_correlate: chance(),
+                            req_relaxed: chance(),
+                            probe_router: chance(),
                             invert_matching: chance(),
                         });
                     }

@@ -316,6 +316,13 @@ pub(super) fn read_rest<P: Pipes>(pipes: &mut P, pipe: PipeId, rest: &mut Vec<Fr
     false
 }
 
+/// ZMQ_PROBE_ROUTER: an empty message, so that a ROUTER at the other end hears of us before we have anything to say.
+pub(super) fn probe<P: Pipes>(wanted: bool, pipes: &mut P, pipe: PipeId) {
+    if wanted && pipes.can_write(pipe) {
+        pipes.write(pipe, Part::last(Frame::EMPTY));
+    }
+}
+
 /// Drops the parts that follow `part` in its message.
 pub(super) fn drop_rest<P: Pipes>(pipes: &mut P, pipe: PipeId, part: &Part) {
     let mut more = part.flags.more();

@@ -1,10 +1,10 @@
-//! REQ: one request, then its reply, in lockstep. Neither retries nor times out; REQ_RELAXED and REQ_CORRELATE have
-//! their place here and are not here yet.
+//! REQ: one request, then its reply, in lockstep, unless the socket is to be relaxed about that. Neither retries nor
+//! times out.
 
 use transport_core::{Frame, Part};
 
-use super::queueing::{FairQueue, LoadBalancer, Spares, drop_rest, read_message, write_message};
-use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
+use super::queueing::{FairQueue, LoadBalancer, Spares, drop_rest, probe, read_message, write_message};
+use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -19,15 +19,39 @@ pub(crate) struct Request {
     asked: Option<PipeId>,
     /// The reply, read ahead by `can_recv`.
     reply: Option<Message>,
+    /// REQ_CORRELATE: requests carry a number, which their replies must have.
+    correlates: bool,
+    /// The number of the last request.
+    number: u32,
+    /// REQ_RELAXED: a new request may take the place of one that has no reply.
+    relaxed: bool,
+    probes: bool,
 }
 
 impl Request {
+    /// Numbers of requests count from `first`: what answers an earlier run answers nothing of this one.
+    pub(crate) fn new(first: u32) -> Self {
+        Self { number: first, ..Self::default() }
+    }
+
     /// The next reply of the one who was asked. Anything else is dropped on the way: what others send, and what has
     /// no empty delimiter with a body behind it (ZeroMQ RFC 28, "The REQ Socket Type").
     fn fetch<P: Pipes>(&mut self, pipes: &mut P) -> Option<Message> {
         loop {
-            let (pipe, delimiter) = self.fair.first(pipes)?;
+            let (pipe, mut delimiter) = self.fair.first(pipes)?;
             let strange = self.asked.is_some_and(|asked| asked != pipe);
+            if self.correlates && !strange {
+                let numbered = delimiter.flags.more() && delimiter.body[..] == self.number.to_be_bytes();
+                let gap = delimiter.flags.gap();
+                let Some(next) = numbered.then(|| pipes.read(pipe)).flatten() else {
+                    drop_rest(pipes, pipe, &delimiter);
+                    continue;
+                };
+                delimiter = next;
+                if gap {
+                    delimiter.flags = delimiter.flags.with(transport_core::Flags::GAP);
+                }
+            }
             if strange || !delimiter.flags.more() || !delimiter.body.is_empty() {
                 drop_rest(pipes, pipe, &delimiter);
                 continue;
@@ -45,9 +69,19 @@ impl Request {
 }
 
 impl Behaviour for Request {
-    fn attached<P: Pipes>(&mut self, _: &mut P, pipe: PipeId, _: Option<&Peer>) {
+    fn attached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: Option<&Peer>) {
         self.fair.add(pipe);
         self.balancer.add(pipe);
+        probe(self.probes && peer.is_some(), pipes, pipe);
+    }
+
+    fn identified<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, _: &Peer) {
+        probe(self.probes, pipes, pipe);
+    }
+
+    fn set_options(&mut self, options: &PatternOptions) {
+        (self.relaxed, self.correlates) = (options.req_relaxed, options.req_correlate);
+        self.probes = options.probe_router;
     }
 
     fn write_closed<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
@@ -71,7 +105,7 @@ impl Behaviour for Request {
     }
 
     fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
-        if self.waiting {
+        if self.waiting && !self.relaxed {
             return Err(NotSent::State);
         }
         let Some(pipe) = self.balancer.pick(pipes) else {
@@ -79,7 +113,14 @@ impl Behaviour for Request {
         };
         // What is there before the request was sent cannot be its reply: a second peer may have answered an earlier
         // request late.
-        while self.fair.first(pipes).is_some() {}
+        while let Some((pipe, part)) = self.fair.first(pipes) {
+            drop_rest(pipes, pipe, &part);
+        }
+        self.reply = None;
+        if self.correlates {
+            self.number = self.number.wrapping_add(1);
+            pipes.write(pipe, Part::more(Frame::from(&self.number.to_be_bytes())));
+        }
         pipes.write(pipe, Part::more(Frame::EMPTY));
         write_message(pipes, pipe, message, &mut self.spares);
         self.balancer.sent();
@@ -89,7 +130,7 @@ impl Behaviour for Request {
     }
 
     fn admits<P: Pipes>(&mut self, pipes: &mut P, _: &Frame) -> Result<(), NotSent> {
-        if self.waiting {
+        if self.waiting && !self.relaxed {
             return Err(NotSent::State);
         }
         if self.can_send(pipes) { Ok(()) } else { Err(NotSent::Again) }
@@ -106,7 +147,7 @@ impl Behaviour for Request {
     }
 
     fn can_send<P: Pipes>(&mut self, pipes: &mut P) -> bool {
-        !self.waiting && self.balancer.pick(pipes).is_some()
+        (!self.waiting || self.relaxed) && self.balancer.pick(pipes).is_some()
     }
 
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
@@ -268,5 +309,46 @@ mod tests {
         }
         pipes.deliver(&mut req, 1, &["", "whole"]);
         assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["whole"]);
+    }
+
+    fn with_options(options: &PatternOptions) -> (Request, TestPipes) {
+        let (mut req, mut pipes) = (Request::new(6), TestPipes::strict());
+        req.set_options(options);
+        (1..=2).for_each(|n| req.attached(&mut pipes, pipe(n), None));
+        (req, pipes)
+    }
+
+    #[test]
+    fn a_relaxed_one_asks_the_next_peer_and_hears_only_that_one() {
+        let options = PatternOptions { req_relaxed: true, ..PatternOptions::default() };
+        let (mut req, mut pipes) = with_options(&options);
+        send(&mut req, &mut pipes, &["first"]);
+        pipes.deliver(&mut req, 1, &["", "in time"]);
+        assert!(req.can_recv(&mut pipes) && req.can_send(&mut pipes));
+        send(&mut req, &mut pipes, &["second"]);
+        assert!(!req.can_recv(&mut pipes), "that was of the first");
+        pipes.deliver(&mut req, 1, &["", "late"]);
+        pipes.deliver(&mut req, 2, &["", "in time"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["in time"]);
+        assert_eq!(req.take(&mut pipes), Err(NotReceived::State));
+    }
+
+    #[test]
+    fn numbered_requests_take_their_own_replies_only() {
+        let options = PatternOptions { req_relaxed: true, req_correlate: true, ..PatternOptions::default() };
+        let (mut req, mut pipes) = with_options(&options);
+        pipes.remove(2);
+        req.detached(&mut pipes, pipe(2));
+        send(&mut req, &mut pipes, &["first"]);
+        send(&mut req, &mut pipes, &["second"]);
+        let sent = pipes.sent(1);
+        assert_eq!(sent[1], message(&["\0\0\0\u{8}", "", "second"]));
+        pipes.deliver(&mut req, 1, &["\0\0\0\u{7}", "", "of the first"]);
+        pipes.deliver(&mut req, 1, &["", "without a number"]);
+        pipes.deliver(&mut req, 1, &["\0\0\0\u{8}"]);
+        pipes.deliver(&mut req, 1, &["\0\0\0\u{8}", "no delimiter"]);
+        assert!(!req.can_recv(&mut pipes));
+        pipes.deliver(&mut req, 1, &["\0\0\0\u{8}", "", "of the second"]);
+        assert_eq!(recv(&mut req, &mut pipes).unwrap(), ["of the second"]);
     }
 }

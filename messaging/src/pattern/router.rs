@@ -1,5 +1,5 @@
 //! ROUTER: names each peer by a routing id, says it in front of what it receives, and sends by it. Not REP: it keeps
-//! no lockstep and looks at no delimiter. ROUTER_RAW, PROBE_ROUTER and CONNECT_ROUTING_ID are not here yet.
+//! no lockstep and looks at no delimiter. ROUTER_RAW and CONNECT_ROUTING_ID are not here yet.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use transport_core::Frame;
 
-use super::queueing::{FairQueue, LoadBalancer, PipeMap, Spares, read_rest, write_all};
+use super::queueing::{FairQueue, LoadBalancer, PipeMap, Spares, probe, read_rest, write_all};
 use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
@@ -48,6 +48,7 @@ pub(crate) struct Router {
     next_id: u32,
     mandatory: bool,
     handover: bool,
+    probes: bool,
     /// Read already, by `can_recv` or because their pipe got another name. With the pipe they came from.
     ahead: VecDeque<(PipeId, Message)>,
 }
@@ -65,6 +66,7 @@ impl Router {
             next_id: first_id,
             mandatory: false,
             handover: false,
+            probes: false,
             ahead: VecDeque::new(),
         }
     }
@@ -183,11 +185,13 @@ impl Behaviour for Router {
     fn attached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: Option<&Peer>) {
         if let Some(peer) = peer {
             self.identify(pipes, pipe, peer);
+            probe(self.probes, pipes, pipe);
         }
     }
 
     fn identified<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: &Peer) {
         self.identify(pipes, pipe, peer);
+        probe(self.probes, pipes, pipe);
     }
 
     fn write_closed<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
@@ -254,6 +258,7 @@ impl Behaviour for Router {
     fn set_options(&mut self, options: &PatternOptions) {
         self.mandatory = options.router_mandatory;
         self.handover = options.router_handover;
+        self.probes = options.probe_router;
     }
 }
 

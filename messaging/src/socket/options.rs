@@ -66,6 +66,16 @@ pub struct Options {
     pub xpub_nodrop: bool,
     /// XPUB: what each new peer gets first (ZMQ_XPUB_WELCOME_MSG). Default empty, which is none.
     pub xpub_welcome_message: Frame,
+    /// REQ: requests carry a number, and only a reply with that number is taken; REP and ROUTER peers hand it back by
+    /// themselves (ZMQ_REQ_CORRELATE). Default false.
+    pub req_correlate: bool,
+    /// REQ: another request may be sent before the reply has come, and takes the place of the one before. A late reply of the
+    /// same peer may then be taken for the new one's, unless `req_correlate` is set as well (ZMQ_REQ_RELAXED). Default
+    /// false.
+    pub req_relaxed: bool,
+    /// REQ, DEALER and ROUTER: send an empty message to every peer that comes, so that a ROUTER there learns of this
+    /// socket at once (ZMQ_PROBE_ROUTER). Other peers receive that message, too. Default false.
+    pub probe_router: bool,
     /// PUB, XPUB, SUB and XSUB: messages go to those who did *not* subscribe to them; both ends must say so
     /// (ZMQ_INVERT_MATCHING). Default false.
     pub invert_matching: bool,
@@ -99,6 +109,9 @@ impl Default for Options {
             xpub_manual: false,
             xpub_nodrop: false,
             xpub_welcome_message: Frame::EMPTY,
+            req_correlate: false,
+            req_relaxed: false,
+            probe_router: false,
             invert_matching: false,
         }
     }
@@ -122,6 +135,9 @@ impl Options {
             xpub_manual: self.xpub_manual,
             xpub_nodrop: self.xpub_nodrop,
             xpub_welcome_message: self.xpub_welcome_message.clone(),
+            req_correlate: self.req_correlate,
+            req_relaxed: self.req_relaxed,
+            probe_router: self.probe_router,
             invert_matching: self.invert_matching,
         }
     }
