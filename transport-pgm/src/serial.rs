@@ -1,5 +1,7 @@
 //! 32-bit sequence numbers and their arithmetic, which wraps (RFC 3208 section 3.2). Knows no window.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 /// A sequence number. Not ordered by itself: of two numbers half the space apart, neither is the later one.

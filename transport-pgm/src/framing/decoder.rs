@@ -1,13 +1,13 @@
 //! TSDUs into whole messages. Given every TSDU in order and every gap; knows no packets beyond that.
 //!
-//! Nothing is ever made of pieces from both sides of a gap: a gap drops all state, and the stream is joined again where the
-//! next message begins. The offset in each packet is compared with where the stream stands, as far as that is known without
-//! looking ahead, so that a packet that does not follow is found out before a byte of it completes a message.
+//! Nothing is ever made of pieces from both sides of a gap: a gap drops all state, and the stream is joined again where
+//! the next message begins. The offset in each packet is compared with where the stream stands, as far as that is known
+//! without looking ahead, so that a packet that does not follow is found out before a byte of it completes a message.
 
 use transport_core::limits::FRAME_MAX;
 use transport_core::{Flags, Part};
 
-use super::{LONG, LONG_HEADER, MORE, NO_START, OFFSET_LEN};
+use super::{LONG, LONG_HEADER, MORE, NO_START, OFFSET_LEN, SHORT_MAX};
 use crate::limits::{MESSAGE_PARTS_MAX, MULTIPART_BYTES_MAX};
 use crate::stock::{Stock, Target};
 
@@ -166,7 +166,7 @@ impl Decoder {
         // Nearly always the whole header is here.
         if self.header_read == 0 {
             match **rest {
-                [len @ 1..LONG, flags, ref behind @ ..] => {
+                [len @ 1..=SHORT_MAX, flags, ref behind @ ..] => {
                     *rest = behind;
                     return Ok(Some((flags, u64::from(len) - 1)));
                 }

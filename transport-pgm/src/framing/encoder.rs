@@ -24,8 +24,9 @@ impl Encoder {
     }
 
     /// Fills a TSDU with what is left of the last part and with as many as `next` gives and fit. Stops short when there
-    /// are no more: a packet is cut when the pipe is empty, and never waits for company. Returns the TSDU's length, 0 when
-    /// there was nothing to send. `tsdu` must have [`super::TSDU_MIN`] bytes; from [`TSDU_MAX`] on it is not filled.
+    /// are no more: a packet is cut when the pipe is empty, and never waits for company. Returns the TSDU's length, 0
+    /// when there was nothing to send. `tsdu` must have [`super::TSDU_MIN`] bytes; from [`TSDU_MAX`] on it is not
+    /// filled.
     pub fn fill(&mut self, tsdu: &mut [u8], mut next: impl FnMut() -> Option<Part>) -> usize {
         let end = tsdu.len().min(TSDU_MAX);
         let (mut at, mut start) = (OFFSET_LEN, NO_START);

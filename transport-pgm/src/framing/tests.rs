@@ -37,7 +37,7 @@ impl Messages for Taken {
 }
 
 fn stock() -> Stock {
-    Stock::new(FramePool::new(64 << 20), 1428, 1 << 20)
+    Stock::new(FramePool::new(64 << 20))
 }
 
 fn parts(messages: &[Plain]) -> VecDeque<Part> {

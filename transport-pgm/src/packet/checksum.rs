@@ -1,12 +1,12 @@
 //! PGM's checksum: the 16-bit one's complement sum over the whole packet, with no pseudo header (RFC 3208 section 8;
 //! arithmetic of RFC 1071 and RFC 1624). Bytes in, numbers out.
 
-/// The one's complement sum of `bytes`, not inverted, as the machine's own 16-bit words. An odd last byte is the first half
-/// of a word.
+/// The one's complement sum of `bytes`, not inverted, as the machine's own 16-bit words. An odd last byte is the first
+/// half of a word.
 ///
-/// The sum commutes with the order of bytes in a word (RFC 1071 section 2), so wide words of the machine's own order are added
-/// and folded at the end. Four sums of 32-bit words in 64 bits cannot overflow below 16 GiB, and compilers make vectors
-/// of them.
+/// The sum commutes with the order of bytes in a word (RFC 1071 section 2), so wide words of the machine's own order
+/// are added and folded at the end. Four sums of 32-bit words in 64 bits cannot overflow below 16 GiB, and compilers
+/// make vectors of them.
 fn sum(bytes: &[u8]) -> u16 {
     let mut lanes = [0u64; 8];
     let mut blocks = bytes.chunks_exact(32);

@@ -1,8 +1,8 @@
-//! PGM packets: bytes to meaning and back, for every type that end hosts exchange (RFC 3208 sections 8, 9, 11.8, 13.6 and
-//! 14.7). No state: what a packet means for a window is not decided here.
+//! PGM packets: bytes to meaning and back, for every type that end hosts exchange (RFC 3208 sections 8, 9, 11.8, 13.6
+//! and 14.7). No state: what a packet means for a window is not decided here.
 //!
-//! Parsing borrows and copies nothing. It is as strict as memory safety and sense ask, and no stricter: OpenPGM leaves stack
-//! garbage in the reserved byte of its options, so reserved bits are not looked at.
+//! Parsing borrows and copies nothing. It is as strict as memory safety and sense ask, and no stricter: OpenPGM leaves
+//! stack garbage in the reserved byte of its options, so reserved bits are not looked at.
 
 #![forbid(unsafe_code)]
 

@@ -94,7 +94,8 @@ pub enum Opt<'a> {
         /// The receiver.
         receiver: IpAddr,
     },
-    /// One that end hosts have no use for: redirection and reports of routers, and what is unknown. Ignored (section 9).
+    /// One that end hosts have no use for: redirection and reports of routers, and what is unknown. Ignored (section
+    /// 9).
     Other {
         /// The type, without OPT_END.
         kind: u8,
