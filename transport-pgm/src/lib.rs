@@ -107,6 +107,8 @@ mod blocks;
 mod clock;
 mod datagrams;
 pub mod framing;
+#[doc(hidden)]
+pub mod fuzz;
 mod inbox;
 pub mod limits;
 mod outgoing;
