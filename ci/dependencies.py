@@ -11,7 +11,12 @@ import tomllib
 
 # Who may depend on whom inside the workspace, in ordinary (not test-only) dependencies.
 CORE = {"fabriq-transport-core"}
-TRANSPORTS = {"fabriq-transport-inproc", "fabriq-transport-tcp", "fabriq-transport-verbs"}
+TRANSPORTS = {
+    "fabriq-transport-inproc",
+    "fabriq-transport-pgm",
+    "fabriq-transport-tcp",
+    "fabriq-transport-verbs",
+}
 # What transports of a kind have in common.
 SHARED = {"fabriq-hosts", "fabriq-packet-protocol"}
 ALLOWED = {

@@ -1,0 +1,5 @@
+//! Any bytes as a PGM packet. The property stands in transport-pgm, where an ordinary test replays the
+//! corpus.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| transport_pgm::fuzz::check_packet(bytes));

@@ -1,0 +1,5 @@
+//! Any PGM packets, in any order, for a group's receivers. The property stands in transport-pgm, where an ordinary test
+//! replays the corpus.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| transport_pgm::fuzz::check_receiver(bytes));
