@@ -114,3 +114,20 @@ fn what_was_sent_in_process_goes_with_its_receiver() {
     drop(pull);
     assert!(context.wait_until_sent(Some(PATIENCE)), "something is left");
 }
+
+/// Each waits for the other to take what it sent, and neither is read any more.
+#[test]
+fn two_that_close_with_full_pipes_in_process_do_not_wait_for_each_other() {
+    let context = fabriq::context().unwrap();
+    let (one, other) = (socket(&context, SocketType::Pair), socket(&context, SocketType::Pair));
+    for socket in [&one, &other] {
+        socket.set_options(|options| (options.send_hwm, options.receive_hwm) = (4, 4)).unwrap();
+    }
+    one.bind("inproc://full").unwrap();
+    other.connect("inproc://full").unwrap();
+    for socket in [&one, &other] {
+        while socket.try_send("x").is_ok() {}
+    }
+    drop((one, other));
+    assert!(context.wait_until_sent(Some(PATIENCE)), "something is left");
+}

@@ -18,8 +18,11 @@ pub(crate) const LAST_LOOK_TURNS: usize = 32;
 /// Parts granted to a link in the middle of a multipart message whose pipe is full, so that the message can end.
 pub(crate) const GRANT_TO_FINISH: u64 = 64;
 
-/// Subscriptions and their ends that an XPUB keeps for an application that does not receive. A peer that goes on is sent away.
-pub(crate) const HEARD_MAX: usize = 1 << 20;
+/// Subscriptions and their ends that an XPUB keeps for an application that does not receive, and bytes of their topics. What
+/// comes beyond counts as ever, but the application does not hear of it.
+pub(crate) const HEARD_MAX: usize = 4 << 20;
+/// See [`HEARD_MAX`].
+pub(crate) const HEARD_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes that may wait unflushed in one socket, for each link that a flush writes to, before the sender flushes: as much as one writev carries well.
 pub(crate) const FLUSH_BYTES: usize = 64 << 10;

@@ -146,7 +146,13 @@ impl Core {
         if let Some(until) = until {
             self.timers.push(Reverse((until, Timer::Linger(key))));
         }
-        if linger == Some(Duration::ZERO) { self.abort_conduit(key) } else { self.pump(key, now) }
+        if linger == Some(Duration::ZERO) {
+            self.abort_conduit(key);
+        } else {
+            // Nobody will read what the peer still sends, and the peer may have to send it before it takes ours.
+            self.regrant(key);
+            self.pump(key, now);
+        }
     }
 
     pub(super) fn abort_conduit(&mut self, key: SlabKey) {

@@ -9,7 +9,7 @@ use super::matcher::Matcher;
 use super::publish::Publish;
 use super::queueing::{FairQueue, Spares};
 use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
-use crate::limits::HEARD_MAX;
+use crate::limits::{HEARD_BYTES_MAX, HEARD_MAX};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -27,14 +27,14 @@ pub(crate) struct Xpublish {
     /// ZMQ_XPUB_MANUAL: what peers asked for, which counts for nothing until the application says so.
     asked: Matcher<PipeId>,
     heard: VecDeque<Heard>,
+    /// Bytes of the topics in it.
+    heard_bytes: usize,
     /// Whose message the application took last.
     last: Option<PipeId>,
     fair: FairQueue,
     spares: Spares,
     /// Read ahead by `can_recv`.
     next: Option<Message>,
-    /// Peers that said more than is kept, to be sent away.
-    flooding: Vec<PipeId>,
     verbose: bool,
     verboser: bool,
     manual: bool,
@@ -43,12 +43,12 @@ pub(crate) struct Xpublish {
 
 impl Xpublish {
     fn hear(&mut self, pipe: Option<PipeId>, subscribe: bool, topic: &[u8]) {
-        if self.heard.len() >= HEARD_MAX {
-            // Who goes on by taking everything back is not heard any more; who floods is sent away.
-            self.flooding.extend(pipe);
+        // An application that never receives is told no more at some point. Its peers are served all the same.
+        if self.heard.len() >= HEARD_MAX || self.heard_bytes + topic.len() > HEARD_BYTES_MAX {
             return;
         }
         let body = super::subscription(subscribe, topic).body;
+        self.heard_bytes += topic.len();
         self.heard.push_back(Heard { pipe, body });
     }
 
@@ -67,13 +67,10 @@ impl Xpublish {
         gone.iter().for_each(|topic| self.hear(None, false, topic));
     }
 
-    fn send_away<P: Pipes>(&mut self, pipes: &mut P) {
-        self.flooding.drain(..).for_each(|pipe| pipes.reject(pipe));
-    }
-
     fn take_heard(&mut self) -> Option<Message> {
         let Heard { pipe, body } = self.heard.pop_front()?;
         self.last = pipe;
+        self.heard_bytes -= body.len() - 1;
         Some(Message::new(body))
     }
 }
@@ -103,12 +100,10 @@ impl Behaviour for Xpublish {
     fn writable(&mut self, _: PipeId) {}
 
     fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
-        self.send_away(pipes);
         self.publish.send(pipes, message)
     }
 
     fn recv<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotReceived> {
-        self.send_away(pipes);
         if let Some(heard) = self.take_heard().or_else(|| self.next.take()) {
             *message = heard;
             return Ok(());
@@ -314,14 +309,24 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_floods_an_application_that_does_not_listen_is_sent_away() {
-        let (mut xpub, mut pipes) = with_pipes(1, &PatternOptions::default());
-        for _ in 0..HEARD_MAX / 2 + 1 {
+    fn an_application_that_does_not_receive_costs_bounded_memory_and_serves_on() {
+        let (mut xpub, mut pipes) = with_pipes(2, &PatternOptions::default());
+        for _ in 0..HEARD_MAX {
             xpub.peer_subscribed(pipe(1), &"a".into());
             xpub.peer_cancelled(pipe(1), &"a".into());
         }
-        assert_eq!(xpub.heard.len(), HEARD_MAX);
-        xpub.take(&mut pipes).unwrap();
-        assert!(pipes.rejected.contains(&1));
+        assert_eq!((xpub.heard.len(), xpub.heard_bytes), (HEARD_MAX, HEARD_MAX));
+        xpub.peer_subscribed(pipe(2), &"b".into());
+        send(&mut xpub, &mut pipes, &["b"]);
+        assert_eq!(pipes.sent(2).len(), 1);
+        assert_eq!(heard(&mut xpub, &mut pipes).len(), HEARD_MAX);
+        assert_eq!(xpub.heard_bytes, 0);
+
+        let long = Frame::from(vec![b'x'; 60_000]);
+        for _ in 0..HEARD_BYTES_MAX / 60_000 + 10 {
+            xpub.peer_subscribed(pipe(1), &long);
+            xpub.peer_cancelled(pipe(1), &long);
+        }
+        assert!(xpub.heard_bytes <= HEARD_BYTES_MAX);
     }
 }

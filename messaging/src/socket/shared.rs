@@ -196,6 +196,10 @@ impl SocketState {
 
     /// The peer of a dialling pipe is up.
     pub(crate) fn identified(&mut self, pipe: PipeId, peer: &Peer) {
+        if let Some(front) = self.pipes.front(pipe) {
+            // The peer before may have been sent away.
+            front.write_closed = false;
+        }
         self.pattern.identified(&mut self.pipes, pipe, peer);
         self.settle();
     }

@@ -305,7 +305,9 @@ impl<F: Fabric> RdmaDriver<F> {
         let reads = it.info.initiator_depth_max.min(it.info.responder_resources_max);
         let base = Offer::new(hello);
         let offer = Offer { packet_len, reads: reads.min(base.reads), features: Features::NONE, ..base };
-        it.expect_packets(packet_len as usize);
+        if !it.expect_packets(packet_len as usize) {
+            return Err(no_memory());
+        }
         let receives_max = options.receives.min(it.info.work_requests_max as u32);
         let sends = options.sends.min(it.info.work_requests_max as u32);
         let shape = if own {

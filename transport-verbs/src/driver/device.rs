@@ -53,12 +53,16 @@ impl Device {
         }
     }
 
-    /// Links may send packets of so many bytes from now on.
-    pub(super) fn expect_packets(&mut self, len: usize) {
+    /// Links may send packets of so many bytes from now on. `false`, and nothing changes, where there is no memory for
+    /// one: links of before go on with their shorter ones.
+    pub(super) fn expect_packets(&mut self, len: usize) -> bool {
         if len > self.send_len {
+            let Some(first) = self.buffer(len) else { return false };
             self.send_len = len;
             self.sending.clear();
+            self.sending.push(first);
         }
+        true
     }
 
     /// A buffer of registered memory. `None` when the driver has as many as it may, or memory cannot be registered.
@@ -112,6 +116,8 @@ impl Device {
         if self.waiting.is_empty() || !self.reserve_sending() {
             return Vec::new();
         }
+        // Whoever waited longest goes last of those that come back at once, or the others would never find one.
+        self.waiting.rotate_left(1);
         std::mem::take(&mut self.waiting)
     }
 
