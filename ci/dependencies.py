@@ -26,8 +26,10 @@ ALLOWED = {
     "fabriq-messaging": CORE,
     "fabriq": CORE | TRANSPORTS | {"fabriq-messaging"},
     "fabriq-capi": {"fabriq"},
-    "fabriq-cli": {"fabriq"},
-    "fabriq-benches": {"fabriq", "fabriq-messaging"} | CORE | TRANSPORTS,
+    # What measures, and nothing else, may stand beside fabriq on a transport's device.
+    "fabriq-baselines": CORE | {"fabriq-transport-verbs"},
+    "fabriq-cli": {"fabriq", "fabriq-baselines"},
+    "fabriq-benches": {"fabriq", "fabriq-baselines", "fabriq-messaging"} | CORE | TRANSPORTS,
     "fabriq-testkit": CORE,
 }
 

@@ -55,6 +55,18 @@ fn the_default_run_measures_every_transport_and_size() {
             ["min_us", "p50_us", "p99_us", "p99_9_us", "max_us"].map(|name| row[name].as_f64().unwrap());
         assert!(figures[0] > 0.0 && figures.is_sorted(), "{row}");
     }
+    for (kind, figure) in [("latency", "p50_us"), ("throughput", "messages_per_second")] {
+        for row in report[kind].as_array().unwrap() {
+            // Only between processes is there a wire.
+            let baselines = row["baselines"].as_array().map_or(&[][..], Vec::as_slice);
+            assert_eq!(baselines.is_empty(), row["transport"] == "inproc", "{row}");
+            for baseline in baselines {
+                let (ours, raw) = (row[figure].as_f64().unwrap(), baseline[figure].as_f64().unwrap());
+                let ratio = baseline["ratio"].as_f64().unwrap();
+                assert!(raw > 0.0 && (ratio / (ours / raw) - 1.0).abs() < 1e-6, "{row}");
+            }
+        }
+    }
     for row in report["throughput"].as_array().unwrap() {
         assert!(
             row["messages"].as_u64() > Some(0) && row["messages_per_second"].as_f64() > Some(0.0),
@@ -72,6 +84,8 @@ fn the_table_is_for_people_and_progress_only_for_terminals() {
     assert!(table.contains("p99.9") && table.contains("GB/s"), "{table}");
     assert!(table.lines().any(|line| line.starts_with("tcp") && line.contains("64 B")), "{table}");
     assert!(table.contains("skipped pgm: "), "{table}");
+    assert_eq!(table.matches("x raw").count(), 2, "{table}");
+    assert!(table.lines().any(|line| line.starts_with("tcp") && line.ends_with("raw-polled")), "{table}");
 }
 
 #[test]
@@ -102,8 +116,8 @@ fn after_bad_data(data: &[&[u8]]) -> String {
     let context = fabriq::context().unwrap();
     let push = context.socket(SocketType::Push).unwrap();
     push.connect(&url).unwrap();
-    let control = |json: &str| Message::from_parts(["fabriq bench 1", json]).unwrap();
-    push.send(control(r#"{"Begin":{"size":64,"slots":3}}"#)).unwrap();
+    let control = |json: &str| Message::from_parts(["fabriq bench 2", json]).unwrap();
+    push.send(control(r#"{"Begin":{"size":64,"slots":3,"warmup_ns":0}}"#)).unwrap();
     data.iter().for_each(|data| push.send(*data).unwrap());
     push.send(control(r#"{"End":{"sent":5}}"#)).unwrap();
     let said = receiver.finish().failed(4);

@@ -16,6 +16,7 @@ fn bad_urls_are_wrong_use() {
         (&["pub", "--bind", "inproc://x", "x"], &["inproc://x", "tcp://127.0.0.1:PORT"]),
         (&["bench", "latency", "--connect", "inproc://x"], &["inproc://x", "tcp://127.0.0.1:PORT"]),
         (&["bench", "latency", "--connect", "foo://x"], &["foo://x", "tcp://"]),
+        (&["bench", "baseline", "latency", "--bind", "foo://x", "--size", "64"], &["foo://x", "tcp://"]),
     ] {
         let said = run(arguments).failed(2);
         assert!(parts.iter().all(|part| said.contains(part)), "{arguments:?}: {said}");

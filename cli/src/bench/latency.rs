@@ -65,50 +65,65 @@ fn enveloped(connection: &Connection, mut message: Message) -> Message {
 pub(super) fn measure(connection: &Connection, load: &Load, size: usize) -> Result<Latency, Failure> {
     let ring = Ring::new(&connection.context, size)?;
     bound_queues(connection, size)?;
-    let mut run = Run {
-        verifier: Verifier::new(size, ring.slots()),
-        histogram: Histogram::new_with_bounds(1, LONGEST_NS, 3)
-            .map_err(|error| Failure::Failed(format!("cannot make a histogram: {error}")))?,
+    let trips = match load.rate {
+        None => closed_loop(load, &ring, size, |message, verifier| {
+            connection.send(message)?;
+            let reply = connection.recv()?;
+            let received = Instant::now();
+            verifier.check(reply.body())?;
+            Ok(received)
+        })?,
+        Some(rate) => open_loop(connection, load, rate, &ring, size)?,
     };
-    let seconds = match load.rate {
-        None => closed_loop(connection, load, &ring, &mut run)?,
-        Some(rate) => open_loop(connection, load, rate, &ring, &mut run)?,
-    };
-    Ok(Latency::new(&connection.url, size, &run.histogram, load.rate, seconds))
+    Ok(Latency::new(&connection.url, size, &trips.one_way_ns, load.rate, trips.seconds))
 }
 
-struct Run {
-    verifier: Verifier,
-    histogram: Histogram<u64>,
+/// What a run of round trips found.
+#[derive(Debug)]
+pub(super) struct Trips {
+    pub(super) one_way_ns: Histogram<u64>,
+    /// How long it took.
+    pub(super) seconds: f64,
 }
 
-impl Run {
+impl Trips {
+    fn new() -> Result<Self, Failure> {
+        let one_way_ns = Histogram::new_with_bounds(1, LONGEST_NS, 3)
+            .map_err(|error| Failure::Failed(format!("cannot make a histogram: {error}")))?;
+        Ok(Self { one_way_ns, seconds: 0.0 })
+    }
+
     fn record(&mut self, round_trip: Duration) {
-        self.histogram.saturating_record(u64::try_from(round_trip.as_nanos() / 2).unwrap_or(u64::MAX));
+        self.one_way_ns.saturating_record(u64::try_from(round_trip.as_nanos() / 2).unwrap_or(u64::MAX));
     }
 }
 
-/// Each message after the one before has come back. The measured time in seconds.
-fn closed_loop(connection: &Connection, load: &Load, ring: &Ring, run: &mut Run) -> Result<f64, Failure> {
+/// Each message after the one before has come back. `trip` makes one round trip, has the reply verified and says when
+/// it arrived.
+pub(super) fn closed_loop(
+    load: &Load,
+    ring: &Ring,
+    size: usize,
+    mut trip: impl FnMut(Frame, &mut Verifier) -> Result<Instant, Failure>,
+) -> Result<Trips, Failure> {
+    let (mut trips, mut verifier) = (Trips::new()?, Verifier::new(size, ring.slots()));
     let warm = Instant::now() + load.warmup;
     let end = warm + load.duration;
     for number in 0.. {
         let message = ring.message(number);
         let sent = Instant::now();
-        connection.send(message)?;
-        let reply = connection.recv()?;
-        let received = Instant::now();
-        run.verifier.check(reply.body())?;
+        let received = trip(message, &mut verifier)?;
         if sent >= warm {
-            run.record(received - sent);
+            trips.record(received - sent);
         }
         // At least one, however short the time.
-        if received >= end && !run.histogram.is_empty() {
-            run.verifier.finish(number + 1)?;
-            return Ok((received - warm).as_secs_f64());
+        if received >= end && !trips.one_way_ns.is_empty() {
+            verifier.finish(number + 1)?;
+            trips.seconds = (received - warm).as_secs_f64();
+            break;
         }
     }
-    Ok(0.0)
+    Ok(trips)
 }
 
 /// Each message at its intended time, from which its latency counts: one that has to wait because earlier ones are
@@ -118,8 +133,9 @@ fn open_loop(
     load: &Load,
     rate: f64,
     ring: &Ring,
-    run: &mut Run,
-) -> Result<f64, Failure> {
+    size: usize,
+) -> Result<Trips, Failure> {
+    let (mut trips, mut verifier) = (Trips::new()?, Verifier::new(size, ring.slots()));
     let patience = connection.timeout().unwrap_or(super::PATIENCE);
     let start = Instant::now();
     let end = start + load.warmup + load.duration;
@@ -160,9 +176,9 @@ fn open_loop(
         match reply {
             Ok(reply) => {
                 last = Instant::now();
-                run.verifier.check(reply.body())?;
+                verifier.check(reply.body())?;
                 if warm.is_some_and(|warm| received >= warm) {
-                    run.record(last.saturating_duration_since(intended(received)));
+                    trips.record(last.saturating_duration_since(intended(received)));
                 }
                 received += 1;
             }
@@ -173,6 +189,7 @@ fn open_loop(
             Err(error) => return Err(error.into()),
         }
     }
-    run.verifier.finish(sent)?;
-    Ok((last - start).as_secs_f64() - load.warmup.as_secs_f64())
+    verifier.finish(sent)?;
+    trips.seconds = (last - start).as_secs_f64() - load.warmup.as_secs_f64();
+    Ok(trips)
 }

@@ -1,11 +1,15 @@
 //! `fabriq bench`: latency and throughput, on this host or between two. Reads the arguments and says who does what;
 //! the measuring is in `latency` and `throughput`, the default run in `suite`.
 
+mod baseline;
 mod latency;
 mod payload;
+mod peer;
 mod report;
 mod suite;
+mod table;
 mod throughput;
+mod window;
 
 use std::io::Read;
 use std::time::Duration;
@@ -36,6 +40,9 @@ const LINGER: Duration = Duration::from_secs(5);
 const QUEUED_BYTES: usize = 64 << 20;
 const QUEUED_MESSAGES: usize = 1000;
 
+/// Bytes sent or received between two looks at the clock, which takes as long as a small message.
+const BYTES_PER_LOOK: usize = 16 << 10;
+
 const EXAMPLES: &str = "\
 Examples:
   fabriq bench                                       all transports of this host
@@ -47,7 +54,14 @@ Examples:
   fabriq bench throughput --connect tcp://host:5555  and on the other: sends
 
 Latency is REQ/REP, half of a round trip; throughput is PUSH/PULL, as the receiver sees it. Every message carries a \
-sequence number and a hash, and every one that arrives is verified; a mismatch ends the run with exit code 4.";
+sequence number and a hash, and every one that arrives is verified; a mismatch ends the run with exit code 4.
+
+Over tcp and verbs the default run also measures what the wire itself can do: loops on raw sockets and raw verbs, both \
+ends polling, between two processes as well, with the same messages and checks, directly after each figure of fabriq's. \
+`x raw` is fabriq's figure by that one. Beside p50, 1.00 is as fast as the wire and 2.00 takes twice as long (what a \
+context saves by sleeping when nothing comes is in it); beside GB/s, 1.00 is as fast and 0.50 half as fast. The raw \
+stream over verbs is one send for each message, or RDMA READ from 16 KiB: many small messages of fabriq's share a \
+packet, so they may exceed 1.00. perftest's tools are run beside where they are installed (apt-get install perftest).";
 
 /// How long to measure: any time but none.
 fn parse_span(text: &str) -> Result<Duration, String> {
@@ -82,6 +96,8 @@ enum Between {
     Latency(PairArgs),
     /// Measure throughput: the side with --connect sends, the other receives, measures and prints
     Throughput(PairArgs),
+    #[command(hide = true)]
+    Baseline(baseline::Args),
 }
 
 /// What is sent.
@@ -157,6 +173,7 @@ impl Load {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let is_peer = match &args.between {
         Some(Between::Latency(pair) | Between::Throughput(pair)) => pair.as_peer,
+        Some(Between::Baseline(args)) => args.as_peer,
         None => false,
     };
     if cfg!(debug_assertions) && !is_peer {
@@ -166,11 +183,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         None => suite::run(Load::new(args.load, None)?, &args.transports, args.json),
         Some(Between::Latency(args)) => run_pair(args, Kind::Latency),
         Some(Between::Throughput(args)) => run_pair(args, Kind::Throughput),
+        Some(Between::Baseline(args)) => baseline::serve(args),
     }
 }
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
     Latency,
     Throughput,
@@ -261,6 +279,11 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
     report.print(args.json)
 }
 
+/// As an argument for another process of ours.
+fn nanoseconds(time: Duration) -> String {
+    format!("{}ns", time.as_nanos())
+}
+
 /// Ends this process when the one that started it has closed our standard input, as its death does.
 fn end_with_stdin() {
     std::thread::spawn(|| {
@@ -273,17 +296,15 @@ fn end_with_stdin() {
 // What the two sides say to each other beside the data
 
 /// First part of every control message; data messages have one part only.
-const MARK: &str = "fabriq bench 1";
+const MARK: &str = "fabriq bench 2";
 
 /// Second part of a control message, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 enum Control {
     /// Are you there? Comes back as it is.
     Hello,
-    /// What follows are messages of this size, from a ring of so many.
-    Begin { size: usize, slots: u64 },
-    /// The warm-up is over.
-    Measure,
+    /// What follows are messages of this size, from a ring of so many; measure them after so long.
+    Begin { size: usize, slots: u64, warmup_ns: u64 },
     /// So many messages have been sent since `Begin`.
     End { sent: u64 },
     /// That was all.

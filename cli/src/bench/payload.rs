@@ -29,9 +29,8 @@ impl Ring {
     /// Prepares messages of `size` bytes, in memory that transports can send from without a copy.
     pub(crate) fn new(context: &Context, size: usize) -> Result<Self, Failure> {
         check_size(size)?;
-        let slots = (RING_BYTES / size).clamp(SLOTS_MIN, SLOTS_MAX);
         let mut state = size as u64;
-        let frames = (0..slots as u64).map(|slot| {
+        let frames = (0..Self::slots_of(size)).map(|slot| {
             let mut frame = context.loan(size)?;
             let (header, body) = frame.split_at_mut(HEADER);
             for word in body.chunks_mut(8) {
@@ -44,6 +43,11 @@ impl Ring {
             Ok(frame.freeze())
         });
         frames.collect::<Result<_, fabriq::Error>>().map(Self).map_err(Failure::from)
+    }
+
+    /// How many there are in a ring of messages of `size` bytes.
+    pub(crate) fn slots_of(size: usize) -> u64 {
+        (RING_BYTES / size).clamp(SLOTS_MIN, SLOTS_MAX) as u64
     }
 
     /// How many there are.

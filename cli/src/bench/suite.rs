@@ -1,14 +1,14 @@
 //! The default run: every transport that this host can run, against a peer that this program starts itself, as a
 //! thread or as another process. Measures nothing itself.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use fabriq::{Context, SocketType};
 
-use super::report::{Latency, Left, Report, Throughput};
-use super::{Kind, Load, Progress, latency, open_quietly, throughput};
+use super::baseline::Beside;
+use super::peer::Peer;
+use super::report::{Left, Report};
+use super::{Kind, Load, Progress, bound_queues, latency, nanoseconds, open_quietly, throughput};
 use crate::failure::Failure;
 use crate::schemes::{self, Scheme};
 use crate::units;
@@ -53,7 +53,9 @@ pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failu
         let why = skipped.iter().map(|left| format!("{}: {}", left.transport, left.why)).collect::<Vec<_>>();
         return Err(Failure::Usage(format!("nothing to measure: {}", why.join("; "))));
     }
-    let progress = Progress::new(2 * places.len() * load.sizes.len());
+    // Processes are measured beside the wire itself.
+    let steps = |(_, place): &(&str, Place)| if matches!(place, Place::Thread(_)) { 2 } else { 4 };
+    let progress = Progress::new(places.iter().map(steps).sum::<usize>() * load.sizes.len());
     let (mut report, mut failed) = (Report::new(), Vec::new());
     report.load = Some((&load).into());
     let mut corrupt = false;
@@ -108,7 +110,11 @@ fn with_thread(url: &str, load: &Load, progress: &Progress, report: &mut Report)
         || {
             let mut here = open(Kind::Latency, false)?;
             latency::greet(&mut here, PATIENCE)?;
-            measure_latency(&here, load, progress, &mut report.latency)
+            for &size in &load.sizes {
+                progress.step(&text(url, Kind::Latency, size));
+                report.latency.push(latency::measure(&here, load, size)?);
+            }
+            latency::dismiss(&here)
         },
     )?;
     let mut here = open(Kind::Throughput, true)?;
@@ -159,89 +165,55 @@ fn with_process(
     let there = peer.endpoint()?;
     let mut here = open_quietly(&context, SocketType::Req, &there, false, PATIENCE)?;
     latency::greet(&mut here, PATIENCE)?;
-    measure_latency(&here, load, progress, &mut report.latency)?;
+    let mut without = Vec::new();
+    let beside = Beside::of(&there, &mut without);
+    for &size in &load.sizes {
+        progress.step(&text(scheme, Kind::Latency, size));
+        let mut row = latency::measure(&here, load, size)?;
+        if let Some(beside) = &beside {
+            progress.step(&(text(scheme, Kind::Latency, size) + ", the wire itself"));
+            beside.latency(&context, load, &mut row, &mut without)?;
+        }
+        report.latency.push(row);
+    }
+    latency::dismiss(&here)?;
     peer.finish()?;
     drop(here);
 
     let mut here = open_quietly(&context, SocketType::Pull, url, true, PATIENCE)?;
-    let nanoseconds = |time: Duration| format!("{}ns", time.as_nanos());
     let (duration, warmup) = (nanoseconds(load.duration), nanoseconds(load.warmup));
-    let mut arguments =
-        vec!["throughput", "--connect", &here.url, "--duration", &duration, "--warmup", &warmup];
-    let sizes: Vec<_> = load.sizes.iter().map(usize::to_string).collect();
-    arguments.extend(sizes.iter().flat_map(|size| ["--size", size]));
-    let peer = Peer::start(&arguments)?;
-    let mut sizes = load.sizes.iter();
-    let mut step = || sizes.next().map_or((), |&size| progress.step(&text(scheme, Kind::Throughput, size)));
-    step();
-    let step = std::cell::RefCell::new(step);
-    let rows = throughput::receive(&mut here, PATIENCE, |_: &Throughput| step.borrow_mut()())?;
-    report.throughput.extend(rows);
-    peer.finish()
-}
-
-fn measure_latency(
-    here: &crate::wire::Connection,
-    load: &Load,
-    progress: &Progress,
-    rows: &mut Vec<Latency>,
-) -> Result<(), Failure> {
     for &size in &load.sizes {
-        progress.step(&text(&here.url, Kind::Latency, size));
-        rows.push(latency::measure(here, load, size)?);
+        progress.step(&text(scheme, Kind::Throughput, size));
+        // While nothing comes: later it would have to wait for the engine's turns.
+        bound_queues(&here, size)?;
+        // A peer for each size: none is to send while the wire itself is measured.
+        let size_text = size.to_string();
+        let peer = Peer::start(&[
+            "throughput",
+            "--connect",
+            &here.url,
+            "--size",
+            &size_text,
+            "--duration",
+            &duration,
+            "--warmup",
+            &warmup,
+        ])?;
+        let mut rows = throughput::receive(&mut here, PATIENCE, |_| {})?;
+        peer.finish()?;
+        for row in &mut rows {
+            if let Some(beside) = &beside {
+                progress.step(&(text(scheme, Kind::Throughput, size) + ", the wire itself"));
+                beside.throughput(load, row, &mut without)?;
+            }
+        }
+        report.throughput.extend(rows);
     }
-    latency::dismiss(here)
+    report.without_baseline.extend(without);
+    Ok(())
 }
 
 fn text(url: &str, kind: Kind, size: usize) -> String {
     let scheme = url.split("://").next().unwrap_or(url);
     format!("{scheme} {}, {}", kind.name(), units::size(size))
-}
-
-/// This program as another process; killed when dropped.
-struct Peer {
-    child: Child,
-    /// Its end tells the peer that we have gone, however we went.
-    _alive: Option<ChildStdin>,
-}
-
-impl Peer {
-    fn start(arguments: &[&str]) -> Result<Self, Failure> {
-        let failed = |error| Failure::Failed(format!("cannot start this program as its own peer: {error}"));
-        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.arg("bench").args(arguments).arg("--as-peer");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-        let alive = child.stdin.take();
-        Ok(Self { child, _alive: alive })
-    }
-
-    /// Where it listens.
-    fn endpoint(&mut self) -> Result<String, Failure> {
-        let mut line = String::new();
-        if let Some(stdout) = self.child.stdout.take() {
-            let _ = BufReader::new(stdout).read_line(&mut line);
-        }
-        match line.trim_end() {
-            "" => Err(Failure::Failed("the peer process ended before it listened".to_owned())),
-            url => Ok(url.to_owned()),
-        }
-    }
-
-    /// Waits for its end.
-    fn finish(mut self) -> Result<(), Failure> {
-        let status = self.child.wait();
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Failure::Failed(format!("the peer process failed: {status}"))),
-            Err(error) => Err(Failure::Failed(format!("cannot wait for the peer process: {error}"))),
-        }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // Both do nothing when it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::payload::{Ring, Verifier};
 use super::report::Throughput;
-use super::{Control, Load, bound_queues};
+use super::window::Window;
+use super::{BYTES_PER_LOOK, Control, Load, bound_queues};
 use crate::failure::Failure;
 use crate::wire::Connection;
-
-/// Bytes sent between two looks at the clock, which takes as long as a small message.
-const BYTES_PER_LOOK: usize = 16 << 10;
 
 /// Sends a run for each size. The number of messages.
 pub(super) fn send(
@@ -27,13 +25,11 @@ pub(super) fn send(
         begin(size);
         let ring = Ring::new(&connection.context, size)?;
         bound_queues(connection, size)?;
-        connection.send(Control::Begin { size, slots: ring.slots() }.message()?)?;
+        let warmup_ns = u64::try_from(load.warmup.as_nanos()).unwrap_or(u64::MAX);
+        connection.send(Control::Begin { size, slots: ring.slots(), warmup_ns }.message()?)?;
         let mut stream =
             Stream { connection, ring, size, sent: 0, pace: load.rate.map(|rate| (Instant::now(), rate)) };
-        let start = Instant::now();
-        stream.send_until(start + load.warmup)?;
-        connection.send(Control::Measure.message()?)?;
-        stream.send_until(start + load.warmup + load.duration)?;
+        stream.send_until(Instant::now() + load.warmup + load.duration)?;
         let sent = stream.sent;
         connection.send(Control::End { sent }.message()?)?;
         all += sent;
@@ -95,9 +91,11 @@ pub(super) fn receive(
         let first = connection.recv()?;
         connection.set_timeout(Some(patience))?;
         match Control::parse(&first).transpose()? {
-            Some(Control::Begin { size, slots }) => {
+            Some(Control::Begin { size, slots, warmup_ns }) => {
+                // Before anything else: what comes meanwhile has taken this time.
+                let window = Window::new(size, Duration::from_nanos(warmup_ns), None);
                 bound_queues(connection, size)?;
-                let row = receive_run(connection, size, slots)?;
+                let row = receive_run(connection, size, slots, window)?;
                 done(&row);
                 rows.push(row);
             }
@@ -114,23 +112,33 @@ pub(super) fn receive(
 }
 
 /// One size, from its `Begin` to its `End`.
-fn receive_run(connection: &Connection, size: usize, slots: u64) -> Result<Throughput, Failure> {
+fn receive_run(
+    connection: &Connection,
+    size: usize,
+    slots: u64,
+    mut window: Window,
+) -> Result<Throughput, Failure> {
     let mut verifier = Verifier::new(size, slots.max(1));
-    let (mut start, mut before) = (Instant::now(), 0);
     loop {
         let message = connection.recv()?;
         if message.len() == 1 {
             verifier.check(message.body())?;
+            window.arrived(verifier.count);
             continue;
         }
         match Control::parse(&message).transpose()? {
-            Some(Control::Measure) => (start, before) = (Instant::now(), verifier.count),
             Some(Control::End { sent }) => {
-                let seconds = start.elapsed().as_secs_f64();
+                let measured = window.close(verifier.count);
                 verifier.finish(sent)?;
-                return Ok(Throughput::new(&connection.url, size, verifier.count - before, seconds));
+                let (messages, seconds) = measured.ok_or_else(too_few)?;
+                return Ok(Throughput::new(&connection.url, size, messages, seconds));
             }
             _ => return Err(Failure::Corrupt("a message of the run is neither data nor its end".to_owned())),
         }
     }
+}
+
+/// The failure of a run that was too short.
+pub(super) fn too_few() -> Failure {
+    Failure::Failed("too few messages came to tell a rate; give more --duration".to_owned())
 }
