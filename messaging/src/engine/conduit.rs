@@ -41,8 +41,6 @@ pub(super) struct Conduit {
     /// The rest of a message whose beginning went down with its link.
     pub(super) skipping: bool,
     pub(super) unfinished: Vec<Part>,
-    pub(super) subscriptions: usize,
-    pub(super) subscription_bytes: usize,
     pub(super) granted: u64,
     pub(super) unlimited: bool,
     pub(super) gap: bool,
@@ -101,8 +99,6 @@ impl Conduit {
             posting: false,
             skipping: false,
             unfinished: Vec::new(),
-            subscriptions: 0,
-            subscription_bytes: 0,
             granted: 0,
             unlimited: false,
             gap: false,
@@ -139,23 +135,17 @@ impl Conduit {
         true
     }
 
-    /// Subscriptions on their way, which will all be said again to the next peer, go. Messages of an XSUB stay.
-    pub(super) fn drop_subscriptions(&mut self) {
-        self.held.retain(|part| !part.flags.command());
+    /// What a SUB or XSUB wrote for a peer that has gone goes with it, as libzmq's hiccup does: its subscriptions will all
+    /// be said again to the next one.
+    pub(super) fn drop_output(&mut self) {
+        self.held.clear();
         while let Some(part) = self.out.read_awake().map(Part::from_frame) {
-            if part.flags.command() {
-                continue;
-            }
-            if !part.flags.more() {
-                // Whoever waits for room hears of it with the next message that goes; an XSUB never waits.
+            if !part.flags.more() && !part.flags.command() {
+                // Nobody waits for room: a SUB sends nothing, and an XSUB drops what finds none.
                 self.out.took_message(self.send_hwm);
             }
-            if self.skipping {
-                self.skipping = part.flags.more();
-            } else {
-                self.held.push_back(part);
-            }
         }
+        self.skipping = false;
     }
 
     /// An XPUB receives what its peers subscribe to.
@@ -224,8 +214,6 @@ impl Conduit {
         self.returned.clear();
         self.commands.clear();
         self.unfinished.clear();
-        self.subscriptions = 0;
-        self.subscription_bytes = 0;
         self.session = None;
         self.ready = false;
         self.passes = false;

@@ -14,7 +14,7 @@ use transport_core::{
 
 use super::conduit::{Closing, Conduit};
 use super::endpoints::EndpointState;
-use crate::limits::{GRANT_TO_FINISH, LISTS, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX, TURN_BUDGET};
+use crate::limits::{GRANT_TO_FINISH, LISTS, TURN_BUDGET};
 use crate::pattern::Behaviour;
 use crate::session::{Input, Session};
 use crate::socket::monitor::EventKind;
@@ -410,21 +410,15 @@ impl Core {
                 self.ready(key, everything, now);
             }
             Ok(Input::Subscribe(topic)) => {
-                conduit.subscriptions += 1;
-                conduit.subscription_bytes += topic.len();
-                if conduit.subscriptions > SUBSCRIPTIONS_MAX
-                    || conduit.subscription_bytes > SUBSCRIPTION_BYTES_MAX
-                {
+                let Some(pipe) = conduit.pipe else { return };
+                if conduit.socket.lock().pattern.peer_subscribed(pipe, &topic) {
+                    conduit.tell_of_subscription();
+                } else {
                     conduit.reason = Some(Violation::CommandFlood.into());
                     self.drivers[at].driver.close_link(link, Close::Abort);
-                } else if let Some(pipe) = conduit.pipe {
-                    conduit.socket.lock().pattern.peer_subscribed(pipe, &topic);
-                    conduit.tell_of_subscription();
                 }
             }
             Ok(Input::Cancel(topic)) => {
-                conduit.subscriptions = conduit.subscriptions.saturating_sub(1);
-                conduit.subscription_bytes = conduit.subscription_bytes.saturating_sub(topic.len());
                 if let Some(pipe) = conduit.pipe {
                     conduit.socket.lock().pattern.peer_cancelled(pipe, &topic);
                     conduit.tell_of_subscription();
@@ -614,7 +608,7 @@ impl Core {
                 let mut state = socket.lock();
                 state.pattern.link_lost(pipe);
                 if matches!(socket.kind, SocketType::Sub | SocketType::Xsub) {
-                    conduit.drop_subscriptions();
+                    conduit.drop_output();
                 }
             }
             self.retry(endpoint, now);

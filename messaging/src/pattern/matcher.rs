@@ -516,6 +516,8 @@ pub(super) struct Matcher<K> {
     marks: Vec<Cell<u64>>,
     /// By slot: its subscriptions. Empty for free slots, and for no others.
     held: Vec<Vec<Held>>,
+    /// By slot: the bytes of those topics.
+    bytes: Vec<usize>,
     free_slots: Vec<u32>,
     /// Counts matches of several topics; with 64 bits it does not come round.
     epoch: Cell<u64>,
@@ -531,6 +533,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
             keys: Vec::new(),
             marks: Vec::new(),
             held: Vec::new(),
+            bytes: Vec::new(),
             free_slots: Vec::new(),
             epoch: Cell::new(0),
             len: 0,
@@ -556,6 +559,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
         let before = subscribers.all().len();
         subscribers.push(Subscriber { slot, at: held.len() as u32 });
         held.push(Held { leaf, at: before as u32 });
+        self.bytes[slot as usize] += topic.len();
         self.len += 1;
         before == 0
     }
@@ -568,6 +572,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
         let Some(&slot) = self.slots.get(&key) else { return false };
         let Some(leaf) = self.trie.find(topic) else { return false };
         let Some((in_leaf, in_held)) = self.position(leaf, slot) else { return false };
+        self.bytes[slot as usize] -= topic.len();
         let held = &mut self.held[slot as usize];
         held.swap_remove(in_held as usize);
         shrink(held);
@@ -593,6 +598,13 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
             self.unlist(held.leaf, held.at);
         }
         self.release_slot(key, slot);
+    }
+
+    /// How many topics `key` is subscribed to, and their bytes.
+    pub(super) fn held_by(&self, key: K) -> (usize, usize) {
+        self.slots
+            .get(&key)
+            .map_or((0, 0), |&slot| (self.held[slot as usize].len(), self.bytes[slot as usize]))
     }
 
     /// Calls `found` once for each key that subscribed to a prefix of `data`, however many of its topics match, in no
@@ -680,6 +692,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
                 self.keys.push(key);
                 self.marks.push(Cell::new(0));
                 self.held.push(Vec::new());
+                self.bytes.push(0);
                 *entry.insert((self.keys.len() - 1) as u32)
             }
         }
@@ -689,6 +702,7 @@ impl<K: Copy + Eq + Ord + Hash + fmt::Debug> Matcher<K> {
     fn release_slot(&mut self, key: K, slot: u32) {
         self.slots.remove(&key);
         self.held[slot as usize] = Vec::new();
+        self.bytes[slot as usize] = 0;
         self.free_slots.push(slot);
     }
 

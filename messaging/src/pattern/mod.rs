@@ -135,9 +135,10 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send {
     }
     /// Whether `recv` would give a message now (POLLIN); may read ahead and keep one. `false` out of turn.
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool;
-    /// A peer subscribed (PUB).
-    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) {
+    /// A peer subscribed (PUB). `false`: it has subscribed to as much as a peer may.
+    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) -> bool {
         let _ = (pipe, topic);
+        true
     }
     /// The peers behind a pipe cannot subscribe (capabilities say flow == Send), so they get everything (PUB). Comes
     /// after `attached`.
@@ -263,7 +264,7 @@ impl Behaviour for Pattern {
     fn can_recv<P: Pipes>(&mut self, pipes: &mut P) -> bool {
         each!(self, behaviour => behaviour.can_recv(pipes))
     }
-    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) {
+    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) -> bool {
         each!(self, behaviour => behaviour.peer_subscribed(pipe, topic))
     }
     fn subscribe_all(&mut self, pipe: PipeId) {
@@ -343,7 +344,9 @@ mod tests {
                     5 => pipes.arrive_part(n, Part::more(id)),
                     6 => pattern.writable(pipe(n)),
                     7 => pipes.room(n, random.below(3)),
-                    8 => pattern.peer_subscribed(pipe(n), &id.into()),
+                    8 => {
+                        pattern.peer_subscribed(pipe(n), &id.into());
+                    }
                     9 => {
                         pattern.subscribe(&mut pipes, id.as_bytes());
                         pattern.link_lost(pipe(n));

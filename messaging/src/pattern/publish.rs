@@ -6,6 +6,7 @@ use transport_core::{Flags, Frame, Part};
 use super::matcher::Matcher;
 use super::queueing::{PipeMap, Spares, write_all};
 use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
+use crate::limits::{SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -62,6 +63,11 @@ impl Publish {
         self.matcher.cancel(topic, pipe)
     }
 
+    /// Whether a pipe may be recorded as subscribed to `topic` as well.
+    pub(super) fn admits_topic(&self, pipe: PipeId, topic: &[u8]) -> bool {
+        within_limits(self.matcher.held_by(pipe), topic)
+    }
+
     /// Calls `found` with every pipe that is to get what begins with `first`.
     #[inline(always)]
     fn receivers(&self, first: &Frame, mut found: impl FnMut(PipeId)) {
@@ -90,6 +96,11 @@ impl Publish {
         self.receivers(first, |pipe| room &= pipes.can_write(pipe));
         room
     }
+}
+
+/// Whether who holds so many topics, of so many bytes, may hold `topic` as well.
+pub(super) fn within_limits((topics, bytes): (usize, usize), topic: &[u8]) -> bool {
+    topics < SUBSCRIPTIONS_MAX && bytes + topic.len() <= SUBSCRIPTION_BYTES_MAX
 }
 
 fn write_copy<P: Pipes>(pipes: &mut P, pipe: PipeId, first: &Frame, rest: &[Frame]) {
@@ -162,8 +173,12 @@ impl Behaviour for Publish {
         false
     }
 
-    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) {
-        self.add(pipe, topic);
+    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) -> bool {
+        let admitted = self.admits_topic(pipe, topic);
+        if admitted {
+            self.add(pipe, topic);
+        }
+        admitted
     }
 
     fn peer_cancelled(&mut self, pipe: PipeId, topic: &Frame) {
@@ -191,6 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn what_one_peer_may_subscribe_to_has_a_limit() {
+        assert!(within_limits((SUBSCRIPTIONS_MAX - 1, 0), b"a"));
+        assert!(!within_limits((SUBSCRIPTIONS_MAX, 0), b""));
+        assert!(within_limits((0, SUBSCRIPTION_BYTES_MAX - 1), b"a"));
+        assert!(!within_limits((0, SUBSCRIPTION_BYTES_MAX), b"a"));
+        let (mut publish, _) = with_pipes(2);
+        for topic in ["a", "bcd", "bcd", "e"] {
+            assert!(publish.peer_subscribed(pipe(1), &topic.into()));
+            assert!(publish.peer_subscribed(pipe(2), &"a".into()));
+        }
+        assert_eq!(publish.matcher.held_by(pipe(1)), (3, 5), "repetitions count once");
+        publish.peer_cancelled(pipe(1), &"bcd".into());
+        publish.peer_cancelled(pipe(1), &"bcd".into());
+        assert_eq!(publish.matcher.held_by(pipe(1)), (2, 2));
+        assert_eq!(publish.matcher.held_by(pipe(2)), (1, 1));
+        publish.forget(pipe(2), &mut |_, _| {});
+        assert_eq!(publish.matcher.held_by(pipe(2)), (0, 0));
+    }
+
+    #[test]
     fn the_first_part_decides_who_gets_it() {
         let (mut publish, mut pipes) = with_pipes(3);
         send(&mut publish, &mut pipes, &["nobody"]);
@@ -212,7 +247,7 @@ mod tests {
     #[test]
     fn full_pipes_miss_whole_messages_and_nobody_waits() {
         let (mut publish, mut pipes) = with_pipes(3);
-        (1..=3).for_each(|n| publish.peer_subscribed(pipe(n), &Frame::EMPTY));
+        (1..=3).for_each(|n| assert!(publish.peer_subscribed(pipe(n), &Frame::EMPTY)));
         pipes.room(2, 1);
         for text in ["1", "2", "3"] {
             assert!(publish.can_send(&mut pipes));
@@ -229,7 +264,7 @@ mod tests {
     #[test]
     fn subscriptions_end_with_the_pipe() {
         let (mut publish, mut pipes) = with_pipes(3);
-        (1..=3).for_each(|n| publish.peer_subscribed(pipe(n), &"a".into()));
+        (1..=3).for_each(|n| assert!(publish.peer_subscribed(pipe(n), &"a".into())));
         publish.peer_subscribed(pipe(1), &Frame::EMPTY);
         publish.write_closed(&mut pipes, pipe(1));
         publish.detached(&mut pipes, pipe(1));
@@ -274,7 +309,7 @@ mod tests {
     #[test]
     fn copies_share_memory_and_the_last_is_no_copy() {
         let (mut publish, mut pipes) = with_pipes(2);
-        (1..=2).for_each(|n| publish.peer_subscribed(pipe(n), &Frame::EMPTY));
+        (1..=2).for_each(|n| assert!(publish.peer_subscribed(pipe(n), &Frame::EMPTY)));
         let large = Frame::from(vec![7; 1_000]);
         let start = large.as_ptr();
         publish.give(&mut pipes, Message::new(large)).unwrap();

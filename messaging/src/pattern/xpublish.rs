@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use transport_core::{Flags, Frame, Part};
 
 use super::matcher::Matcher;
-use super::publish::Publish;
+use super::publish::{Publish, within_limits};
 use super::queueing::{FairQueue, Spares};
 use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
 use crate::limits::{HEARD_BYTES_MAX, HEARD_MAX};
@@ -124,13 +124,19 @@ impl Behaviour for Xpublish {
         !self.heard.is_empty() || self.next.is_some()
     }
 
-    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) {
+    fn peer_subscribed(&mut self, pipe: PipeId, topic: &Frame) -> bool {
         if self.manual {
+            if !within_limits(self.asked.held_by(pipe), topic) {
+                return false;
+            }
             self.asked.subscribe(topic, pipe);
             self.hear(Some(pipe), true, topic);
+        } else if !self.publish.admits_topic(pipe, topic) {
+            return false;
         } else if self.publish.add(pipe, topic) || self.verbose || self.verboser {
             self.hear(Some(pipe), true, topic);
         }
+        true
     }
 
     fn peer_cancelled(&mut self, pipe: PipeId, topic: &Frame) {
@@ -215,7 +221,7 @@ mod tests {
             };
             for leave in [false, true] {
                 let (mut xpub, mut pipes) = with_pipes(2, &options);
-                (1..=2).for_each(|n| xpub.peer_subscribed(pipe(n), &"a".into()));
+                (1..=2).for_each(|n| assert!(xpub.peer_subscribed(pipe(n), &"a".into())));
                 for n in 1..=2 {
                     if leave {
                         xpub.detached(&mut pipes, pipe(n));
@@ -254,7 +260,7 @@ mod tests {
     fn by_hand_the_application_says_what_a_peer_gets() {
         let options = PatternOptions { xpub_manual: true, ..PatternOptions::default() };
         let (mut xpub, mut pipes) = with_pipes(2, &options);
-        (1..=2).for_each(|n| xpub.peer_subscribed(pipe(n), &"a".into()));
+        (1..=2).for_each(|n| assert!(xpub.peer_subscribed(pipe(n), &"a".into())));
         assert_eq!(recv(&mut xpub, &mut pipes).unwrap(), ["\u{1}a"]);
         assert!(xpub.subscribe(&mut pipes, b"xa"));
         send(&mut xpub, &mut pipes, &["xa"]);
@@ -287,7 +293,7 @@ mod tests {
     fn without_drops_it_waits_for_the_slowest_that_is_to_get_it() {
         let options = PatternOptions { xpub_nodrop: true, ..PatternOptions::default() };
         let (mut xpub, mut pipes) = with_pipes(3, &options);
-        (1..=2).for_each(|n| xpub.peer_subscribed(pipe(n), &"a".into()));
+        (1..=2).for_each(|n| assert!(xpub.peer_subscribed(pipe(n), &"a".into())));
         pipes.room(2, 0);
         pipes.room(3, 0);
         assert_eq!(xpub.give(&mut pipes, message(&["a"])).unwrap_err().why, NotSent::Again);
