@@ -89,7 +89,7 @@ const IDLE: [(c_int, c_int, c_int, c_int); 12] = [
 ];
 
 /// Switches that change what messages do and are not there yet: only their default can be set.
-const ABSENT: [c_int; 5] = [IMMEDIATE, ROUTER_RAW, PLAIN_SERVER, CURVE_SERVER, CONFLATE];
+const ABSENT: [c_int; 3] = [ROUTER_RAW, PLAIN_SERVER, CURVE_SERVER];
 
 /// Texts that are kept; with one that is not empty, bind and connect are refused.
 const TEXTS: [c_int; 3] = [ZAP_DOMAIN, SOCKS_PROXY, BINDTODEVICE];
@@ -149,6 +149,8 @@ fn change(options: &mut Options, option: c_int, value: c_int) -> Result<()> {
         XPUB_MANUAL => options.xpub_manual = switch(value)?,
         XPUB_NODROP => options.xpub_nodrop = switch(value)?,
         INVERT_MATCHING => options.invert_matching = switch(value)?,
+        IMMEDIATE => options.immediate = switch(value)?,
+        CONFLATE => options.conflate = switch(value)?,
         // libzmq takes any number for a yes here.
         REQ_CORRELATE => options.req_correlate = value != 0,
         REQ_RELAXED => options.req_relaxed = value != 0,
@@ -180,6 +182,8 @@ fn value_of(options: &Options, option: c_int) -> Option<c_int> {
         RCVBUF => count(options.receive_buffer),
         IPV6 => options.ipv6.into(),
         INVERT_MATCHING => options.invert_matching.into(),
+        IMMEDIATE => options.immediate.into(),
+        CONFLATE => options.conflate.into(),
         REQ_CORRELATE => options.req_correlate.into(),
         REQ_RELAXED => options.req_relaxed.into(),
         PROBE_ROUTER => options.probe_router.into(),

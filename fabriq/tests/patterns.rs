@@ -280,6 +280,67 @@ fn futures_and_blocking_calls_mix(context: &Context, endpoint: &str) {
     serving.join().unwrap();
 }
 
+fn conflating_pipes_keep_the_newest_message(context: &Context, endpoint: &str) {
+    const COUNT: u32 = 5_000;
+    let (pull, push) = (socket(context, SocketType::Pull), socket(context, SocketType::Push));
+    for socket in [&pull, &push] {
+        // Marks count for nothing here.
+        let conflate = |options: &mut Options| {
+            (options.conflate, options.send_hwm, options.receive_hwm) = (true, 1, 1);
+        };
+        socket.set_options(conflate).unwrap();
+    }
+    let endpoint = pull.bind(endpoint).unwrap();
+    push.connect(endpoint.as_str()).unwrap();
+    for number in 0..COUNT {
+        let body = Frame::from(&number.to_be_bytes());
+        push.try_send(Message::from_parts([body.clone(), body]).unwrap()).expect("no send ever waits");
+    }
+    let mut before = None;
+    let mut received = 0;
+    while before != Some(COUNT - 1) {
+        let message = pull.recv().unwrap();
+        assert_eq!(message.len(), 2, "messages stay whole");
+        assert_eq!(message.part(0), message.part(1), "and are not mixed");
+        let number = u32::from_be_bytes(message.body()[..].try_into().unwrap());
+        assert!(before < Some(number), "{number} after {before:?}");
+        before = Some(number);
+        received += 1;
+    }
+    assert!(received < COUNT, "every message came through");
+    assert_eq!(pull.try_recv(), Err(Error::Again));
+}
+
+fn immediate_pipes_exist_while_their_peer_is_there(context: &Context, endpoint: &str) {
+    let finder = socket(context, SocketType::Pull);
+    let endpoint = finder.bind(endpoint).unwrap();
+    drop(finder);
+    let push = socket(context, SocketType::Push);
+    let immediate = |options: &mut Options| {
+        options.immediate = true;
+        // Only the end of the pipe can refuse a message.
+        options.send_hwm = 0;
+        options.reconnect_interval = Some(Duration::from_millis(5));
+    };
+    push.set_options(immediate).unwrap();
+    push.connect(endpoint.as_str()).unwrap();
+    assert_eq!(push.try_send("to nobody").unwrap_err().error, Error::Again);
+    for round in ["first", "second"] {
+        let pull = socket(context, SocketType::Pull);
+        let bound = (0..1000).find_map(|_| pull.bind(endpoint.as_str()).ok());
+        assert!(bound.is_some());
+        push.send(round).unwrap();
+        assert_eq!(pull.recv().unwrap().body(), round, "nothing was kept for it from before");
+        drop(pull);
+        let until = std::time::Instant::now() + PATIENCE;
+        while push.try_send("to one who goes").is_ok() {
+            assert!(std::time::Instant::now() < until, "the pipe outlives its peer");
+        }
+    }
+    push.disconnect(endpoint.as_str()).unwrap();
+    assert!(matches!(push.disconnect(endpoint.as_str()), Err(Error::NoSuchEndpoint(_))));
+}
+
 #[cfg(feature = "device")]
 fn rdma_endpoint() -> String {
     let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
@@ -287,13 +348,19 @@ fn rdma_endpoint() -> String {
 }
 
 macro_rules! over_every_transport {
-    ($($test:ident),* $(,)?) => {
+    (wires: $($wire:ident),*; all: $($test:ident),* $(,)?) => {
         mod inproc {
             $(#[test]
             fn $test() {
                 super::$test(&fabriq::context().unwrap(), concat!("inproc://", stringify!($test)));
             })*
         }
+        over_wires!($($wire,)* $($test),*);
+    };
+}
+
+macro_rules! over_wires {
+    ($($test:ident),*) => {
         mod tcp {
             $(#[test]
             fn $test() {
@@ -311,7 +378,9 @@ macro_rules! over_every_transport {
 }
 
 over_every_transport!(
-    request_and_reply,
+    // In-process there is no link that could be down.
+    wires: immediate_pipes_exist_while_their_peer_is_there;
+    all: request_and_reply,
     push_and_pull,
     pushes_are_balanced_and_pulls_are_fair,
     publish_and_subscribe,
@@ -324,4 +393,5 @@ over_every_transport!(
     a_closed_socket_still_delivers,
     termination_wakes_everyone,
     futures_and_blocking_calls_mix,
+    conflating_pipes_keep_the_newest_message,
 );

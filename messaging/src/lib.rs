@@ -9,6 +9,7 @@ pub mod bench;
 mod engine;
 mod error;
 mod fork;
+mod latest;
 mod limits;
 mod message;
 mod pattern;

@@ -96,6 +96,11 @@ impl SocketType {
         }
     }
 
+    /// Whether a pipe of this type may keep the newest message alone (zmq_setsockopt(3), ZMQ_CONFLATE).
+    pub(crate) const fn conflates(self) -> bool {
+        matches!(self, Self::Push | Self::Pull | Self::Pub | Self::Sub | Self::Dealer)
+    }
+
     /// Whether the application ever takes messages from it.
     pub(crate) const fn receives(self) -> bool {
         !matches!(self, Self::Pub | Self::Push)

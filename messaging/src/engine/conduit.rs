@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use transport_core::{DownReason, Frame, LinkId, Part, SlabKey};
 
+use crate::latest::Latest;
 use crate::limits::PARTS_MAX;
 use crate::pattern::PipeId;
 use crate::queue::{Reader, Writer, queue};
 use crate::session::Session;
-use crate::socket::shared::{Activation, SocketShared};
+use crate::socket::shared::{Activation, Ends, SocketShared};
 use crate::socket_type::SocketType;
 
 /// The engine's ends of one pipe, and the link and session that it currently has.
@@ -20,7 +21,8 @@ pub(super) struct Conduit {
     pub(super) endpoint: SlabKey,
     pub(super) url: Box<str>,
     pub(super) dialling: bool,
-    receives: bool,
+    /// What arrives goes into `incoming`.
+    queues: bool,
     pub(super) link: Option<(usize, LinkId)>,
     pub(super) session: Option<Session>,
     pub(super) ready: bool,
@@ -28,8 +30,10 @@ pub(super) struct Conduit {
     pub(super) passes: bool,
     pub(super) out: Reader<Frame>,
     pub(super) incoming: Writer<Frame>,
-    /// The application's ends, until a binding side's peer is known.
-    pub(super) fronts: Option<(Writer<Frame>, Reader<Frame>)>,
+    /// In place of both queues, but for subscriptions: ZMQ_CONFLATE.
+    latest: Option<Box<Latest>>,
+    /// The application's ends, until a peer is known.
+    pub(super) fronts: Option<Ends>,
     pub(super) send_hwm: u64,
     pub(super) receive_hwm: u64,
     /// Parts to post before those in the pipe: refused, or returned by a link that broke.
@@ -74,23 +78,27 @@ impl Conduit {
         dialling: bool,
         (send_hwm, receive_hwm): (u64, u64),
     ) -> Self {
-        let receives = socket.kind.receives();
         let (to_engine, out) = queue();
         let (incoming, from_engine) = queue();
-        Self {
+        let conflates = socket.kind.conflates() && socket.options().conflate;
+        let (latest, theirs) = conflates.then(Latest::pair).unzip();
+        let (latest, theirs) = (latest.map(Box::new), theirs.map(Box::new));
+        let queues = socket.kind.receives() && latest.is_none();
+        let mut conduit = Self {
             socket,
             pipe: None,
             endpoint,
             url: url.into(),
             dialling,
-            receives,
+            queues,
             link: None,
             session: None,
             ready: false,
             passes: false,
             out,
             incoming,
-            fronts: Some((to_engine, from_engine)),
+            latest,
+            fronts: Some(Ends { out: to_engine, incoming: from_engine, latest: theirs }),
             send_hwm,
             receive_hwm,
             held: VecDeque::new(),
@@ -108,15 +116,30 @@ impl Conduit {
             reason: None,
             timer: None,
             fd: -1,
+        };
+        conduit.receive_hwm = conduit.receive_mark(receive_hwm);
+        conduit
+    }
+
+    /// The receive mark that counts where the socket has `receive_hwm`: what is overwritten needs none.
+    pub(super) fn receive_mark(&self, receive_hwm: u64) -> u64 {
+        if self.latest.is_some() { 0 } else { receive_hwm }
+    }
+
+    /// Something is missing before the next part.
+    pub(super) fn lost_some(&mut self) {
+        self.unfinished.clear();
+        if let Some(latest) = &mut self.latest {
+            latest.forget_unfinished();
         }
+        self.gap = true;
     }
 
     /// Puts a part into the pipe, whole messages at a time. `false`: more parts than a message may have.
     #[inline]
     pub(super) fn deliver(&mut self, part: &mut Part) -> bool {
-        // Data for a type that never receives is dropped: nobody would ever take it from the pipe.
-        if self.closing.is_some() || self.pipe.is_none() || !self.receives {
-            return true;
+        if self.closing.is_some() || self.pipe.is_none() || !self.queues {
+            return self.deliver_elsewhere(part);
         }
         if std::mem::take(&mut self.gap) {
             part.flags = part.flags.with(transport_core::Flags::GAP);
@@ -133,6 +156,35 @@ impl Conduit {
         self.incoming.write(part.take().into_frame());
         self.incoming.end_message();
         true
+    }
+
+    /// What does not go into the queue.
+    #[cold]
+    fn deliver_elsewhere(&mut self, part: &mut Part) -> bool {
+        // Data for a type that never receives is dropped: nobody would ever take it from the pipe.
+        let receives = self.closing.is_none() && self.socket.kind.receives();
+        let (Some(pipe), Some(latest)) = (self.pipe.filter(|_| receives), &mut self.latest) else {
+            return true;
+        };
+        if std::mem::take(&mut self.gap) {
+            part.flags = part.flags.with(transport_core::Flags::GAP);
+        }
+        if latest.write(part.take()) {
+            self.socket.activate(Activation::Readable(pipe));
+        }
+        latest.unfinished() <= PARTS_MAX
+    }
+
+    /// The next part as the application wrote it. Sets `freed` when the sender waits for room and has it now.
+    #[inline]
+    fn next_written(&mut self, freed: &mut bool) -> Option<Part> {
+        let Some(part) = self.out.read().map(Part::from_frame) else {
+            return self.latest.as_mut().and_then(|latest| latest.read());
+        };
+        if !part.flags.more() && !part.flags.command() {
+            *freed |= self.out.took_message(self.send_hwm);
+        }
+        Some(part)
     }
 
     /// What a SUB or XSUB wrote for a peer that has gone goes with it, as libzmq's hiccup does: its subscriptions will all
@@ -164,10 +216,7 @@ impl Conduit {
             return Some(part);
         }
         loop {
-            let part = Part::from_frame(self.out.read()?);
-            if !part.flags.more() && !part.flags.command() {
-                *freed |= self.out.took_message(self.send_hwm);
-            }
+            let part = self.next_written(freed)?;
             if self.skipping {
                 self.skipping = part.flags.more();
                 continue;
@@ -182,7 +231,10 @@ impl Conduit {
     }
 
     pub(super) fn has_output(&mut self) -> bool {
-        !self.held.is_empty() || !self.commands.is_empty() || (!self.skipping && self.out.look())
+        !self.held.is_empty()
+            || !self.commands.is_empty()
+            || (!self.skipping
+                && (self.out.look() || self.latest.as_ref().is_some_and(|latest| latest.has_part())))
     }
 
     /// The link is gone; what it never saw goes first on the next one, but never the tail of a torn message.
@@ -212,6 +264,15 @@ impl Conduit {
             self.held.clear();
         }
         self.returned.clear();
+        if let Some(latest) = &mut self.latest {
+            latest.forget_unfinished();
+            if latest.has_newer() {
+                self.held.clear();
+            } else if let Some(end) = self.held.iter().rev().skip(1).position(|part| !part.flags.more()) {
+                // Of what comes back, the newest.
+                self.held.drain(..self.held.len() - 1 - end);
+            }
+        }
         self.commands.clear();
         self.unfinished.clear();
         self.session = None;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use transport_core::{
     Armed, Close, Completion, DownReason, Driver, Grant, LinkId, OpenId, Part, PeerInfo, Refused,
-    RefusedReason, Slab, SlabKey, Violation,
+    RefusedReason, Role, Slab, SlabKey, Violation,
 };
 
 use super::conduit::{Closing, Conduit};
@@ -273,8 +273,7 @@ impl Core {
                 if let Some(conduit) =
                     self.drivers[at].conduit_of(link).and_then(|key| self.conduits.find_mut(key))
                 {
-                    conduit.unfinished.clear();
-                    conduit.gap = true;
+                    conduit.lost_some();
                 }
             }
             Completion::Returned { link, ref mut part } => {
@@ -310,14 +309,14 @@ impl Core {
         };
         let session = Session::new(state.config.clone(), state.kind, peer, now);
         let (socket, everything) = (state.socket.clone(), state.everything);
+        if state.role == Role::Connect {
+            // One dial, one link: the open is used up.
+            state.open = None;
+            slot.opens[open.index()] = None;
+            slot.users -= 1;
+        }
         let key = match state.conduit {
-            Some(key) => {
-                // One dial, one link: the open is used up.
-                state.open = None;
-                slot.opens[open.index()] = None;
-                slot.users -= 1;
-                key
-            }
+            Some(key) => key,
             None => {
                 let url = state.real.as_ref().unwrap_or(&state.endpoint).to_string();
                 let marks = marks(&socket);
@@ -614,6 +613,9 @@ impl Core {
             self.retry(endpoint, now);
         } else {
             self.remove_conduit(key);
+            if self.endpoints.find(endpoint).is_some_and(|state| state.immediate) {
+                self.retry(endpoint, now);
+            }
         }
     }
 
@@ -763,7 +765,7 @@ impl Core {
             if let Some(conduit) = self.conduits.find_mut(key)
                 && Arc::ptr_eq(&conduit.socket, socket)
             {
-                (conduit.send_hwm, conduit.receive_hwm) = (send_hwm, receive_hwm);
+                (conduit.send_hwm, conduit.receive_hwm) = (send_hwm, conduit.receive_mark(receive_hwm));
                 conduit.unlimited = false;
                 conduit.granted = 0;
                 if let Some((driver, link)) = conduit.link {

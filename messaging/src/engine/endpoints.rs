@@ -28,8 +28,10 @@ pub(super) struct EndpointState {
     pub(super) kind: SessionKind,
     pub(super) everything: bool,
     pub(super) config: Arc<SessionConfig>,
-    /// The pipe of a dialling endpoint.
+    /// The pipe of a dialling endpoint, which outlives its links.
     pub(super) conduit: Option<SlabKey>,
+    /// A dialling endpoint whose pipes come and go with their links, as a listener's do: ZMQ_IMMEDIATE.
+    pub(super) immediate: bool,
     pub(super) pause: Duration,
     pub(super) failed: Option<OpenError>,
 }
@@ -63,7 +65,12 @@ impl Core {
         request: OpenRequest,
     ) -> Result<SlabKey, OpenError> {
         let OpenRequest { driver, endpoint, role, capabilities, config, now } = request;
-        let pause = socket.options().reconnect_interval.unwrap_or_default();
+        let options = socket.options();
+        let pause = options.reconnect_interval.unwrap_or_default();
+        // What is written to a peer in this process is in its hands, whether it is there yet or not.
+        let immediate =
+            role == Role::Connect && options.immediate && capabilities.session != SessionKind::InProcess;
+        drop(options);
         let key = self.endpoints.insert(EndpointState {
             socket: socket.clone(),
             endpoint: endpoint.clone(),
@@ -75,6 +82,7 @@ impl Core {
             everything: capabilities.flow == Flow::Send,
             config,
             conduit: None,
+            immediate,
             pause,
             failed: None,
         });
@@ -82,7 +90,7 @@ impl Core {
             self.endpoints.remove(key);
             return Err(error);
         }
-        if role == Role::Connect {
+        if role == Role::Connect && !immediate {
             let (send_hwm, receive_hwm) = marks(socket);
             let conduit =
                 self.new_conduit(socket.clone(), key, endpoint.as_str(), true, (send_hwm, receive_hwm));
@@ -184,10 +192,11 @@ impl Core {
     /// Dials again after a pause, unless nobody wants it any more.
     pub(super) fn retry(&mut self, key: SlabKey, now: Instant) {
         let Some(state) = self.endpoints.find_mut(key) else { return };
-        let unwanted = state
-            .conduit
-            .and_then(|conduit| self.conduits.find_mut(conduit))
-            .is_none_or(|conduit| conduit.closing.is_some() && !conduit.has_output());
+        let unwanted = !state.immediate
+            && state
+                .conduit
+                .and_then(|conduit| self.conduits.find_mut(conduit))
+                .is_none_or(|conduit| conduit.closing.is_some() && !conduit.has_output());
         if unwanted {
             if let Some(conduit) = state.conduit {
                 self.remove_conduit(conduit);
@@ -199,8 +208,9 @@ impl Core {
         drop(options);
         let Some(interval) = interval else {
             // As in libzmq, an endpoint that never dials again is gone, and its pipe takes no more messages.
-            if let Some(conduit) = state.conduit {
-                self.remove_conduit(conduit);
+            match state.conduit {
+                Some(conduit) => self.remove_conduit(conduit),
+                None => self.forget_endpoint(key),
             }
             return;
         };

@@ -40,6 +40,14 @@ pub struct Options {
     pub heartbeat_ttl: Duration,
     /// Largest part accepted from a peer, in bytes; `None` is no limit. Default `None`.
     pub max_message_size: Option<u64>,
+    /// An endpoint that is dialled takes messages only while its link is up: where nobody is, `send` waits or another peer
+    /// gets the message, and what was queued for a peer that goes is lost (ZMQ_IMMEDIATE). Default false. For endpoints
+    /// connected after the change; in-process there is no difference.
+    pub immediate: bool,
+    /// Each pipe keeps the newest message alone, whatever the marks say: for readers who want the latest state and not its
+    /// history. For PUSH, PULL, PUB, SUB and DEALER; other types ignore it. To be set before the first bind or connect
+    /// (ZMQ_CONFLATE). Default false.
+    pub conflate: bool,
     /// How we are called by a ROUTER peer: 1 to 255 bytes, not starting with zero; empty lets the ROUTER choose.
     pub routing_id: Frame,
     /// Whether names and wildcards may mean IPv6. Default false, as in libzmq.
@@ -97,6 +105,8 @@ impl Default for Options {
             heartbeat_timeout: Duration::ZERO,
             heartbeat_ttl: Duration::ZERO,
             max_message_size: None,
+            immediate: false,
+            conflate: false,
             routing_id: Frame::EMPTY,
             ipv6: false,
             backlog: 100,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use transport_core::{Deferral, Frame, Part, Slab, SlabKey};
 
 use crate::engine::{Pacing, Shard, TaskKey, Waiters};
+use crate::latest::Latest;
 use crate::message::Message;
 use crate::pattern::{Behaviour, NotReceived, NotSent, Pattern, PipeId, Pipes};
 use crate::queue::{Reader, Writer};
@@ -73,7 +74,27 @@ struct Front {
     conduit: SlabKey,
     send_hwm: u64,
     receive_hwm: u64,
-    write_closed: bool,
+    writes: Writes,
+    /// In place of both queues, but for subscriptions: ZMQ_CONFLATE.
+    latest: Option<Box<Latest>>,
+}
+
+/// What becomes of messages written to a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writes {
+    Queued,
+    /// The newest takes the place of what is there.
+    Conflated,
+    /// Nobody will take them.
+    Dropped,
+}
+
+/// The application's ends of a pipe that is not attached yet.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) out: Writer<Frame>,
+    pub(crate) incoming: Reader<Frame>,
+    pub(crate) latest: Option<Box<Latest>>,
 }
 
 impl SocketShared {
@@ -179,12 +200,13 @@ impl SocketState {
     pub(crate) fn attach(
         &mut self,
         conduit: SlabKey,
-        (out, incoming): (Writer<Frame>, Reader<Frame>),
+        Ends { out, incoming, latest }: Ends,
         (send_hwm, receive_hwm): (u64, u64),
         peer: Option<&Peer>,
         everything: bool,
     ) -> PipeId {
-        let front = Front { out, incoming, conduit, send_hwm, receive_hwm, write_closed: false };
+        let writes = Front::open(latest.as_deref());
+        let front = Front { out, incoming, conduit, send_hwm, receive_hwm, writes, latest };
         let pipe = PipeId(self.pipes.fronts.insert(front).to_u64());
         self.pattern.attached(&mut self.pipes, pipe, peer);
         if everything {
@@ -198,7 +220,7 @@ impl SocketState {
     pub(crate) fn identified(&mut self, pipe: PipeId, peer: &Peer) {
         if let Some(front) = self.pipes.front(pipe) {
             // The peer before may have been sent away.
-            front.write_closed = false;
+            front.writes = Front::open(front.latest.as_deref());
         }
         self.pattern.identified(&mut self.pipes, pipe, peer);
         self.settle();
@@ -208,8 +230,8 @@ impl SocketState {
     pub(crate) fn link_ended(&mut self, pipe: PipeId) {
         self.pattern.write_closed(&mut self.pipes, pipe);
         let Some(front) = self.pipes.front(pipe) else { return };
-        front.write_closed = true;
-        if !front.incoming.look() {
+        front.writes = Writes::Dropped;
+        if !front.incoming.look() && !front.latest.as_ref().is_some_and(|latest| latest.has_part()) {
             self.pipes.ended.push(pipe);
         }
         self.settle();
@@ -300,7 +322,29 @@ impl SocketState {
     }
 }
 
+impl Front {
+    fn open(latest: Option<&Latest>) -> Writes {
+        if latest.is_some() { Writes::Conflated } else { Writes::Queued }
+    }
+}
+
 impl PipeTable {
+    /// To a pipe that takes no messages into its queue.
+    #[cold]
+    #[inline(never)]
+    fn write_elsewhere(&mut self, pipe: PipeId, part: Part) {
+        let Some(front) = self.fronts.find_mut(SlabKey::from_u64(pipe.0)) else { return };
+        if front.writes == Writes::Dropped {
+            return;
+        }
+        let Some(latest) = &mut front.latest else { return };
+        self.bytes_written += part.body.len() + 2;
+        if latest.write(part) {
+            self.all_guarded = false;
+            self.shard.mark_dirty(front.conduit);
+        }
+    }
+
     #[inline]
     fn front(&mut self, pipe: PipeId) -> Option<&mut Front> {
         self.fronts.find_mut(SlabKey::from_u64(pipe.0))
@@ -311,7 +355,11 @@ impl Pipes for PipeTable {
     #[inline]
     fn can_write(&mut self, pipe: PipeId) -> bool {
         let Some(front) = self.front(pipe) else { return false };
-        !front.write_closed && (front.out.room(front.send_hwm) > 0 || !front.out.sleep(front.send_hwm))
+        match front.writes {
+            Writes::Queued => front.out.room(front.send_hwm) > 0 || !front.out.sleep(front.send_hwm),
+            Writes::Conflated => true,
+            Writes::Dropped => false,
+        }
     }
 
     // Inlined whatever it costs: a part handed to a call lies on the stack once more, and is read back from there while
@@ -319,8 +367,9 @@ impl Pipes for PipeTable {
     #[inline(always)]
     fn write(&mut self, pipe: PipeId, part: Part) {
         let Some(front) = self.fronts.find_mut(SlabKey::from_u64(pipe.0)) else { return };
-        if front.write_closed {
-            return;
+        // Subscriptions are queued all the same.
+        if front.writes != Writes::Queued && !(part.flags.command() && front.writes == Writes::Conflated) {
+            return self.write_elsewhere(pipe, part);
         }
         let (more, command) = (part.flags.more(), part.flags.command());
         self.bytes_written += part.body.len() + 2;
@@ -343,6 +392,9 @@ impl Pipes for PipeTable {
     fn read(&mut self, pipe: PipeId) -> Option<Part> {
         let front = self.fronts.find_mut(SlabKey::from_u64(pipe.0))?;
         let Some(part) = front.incoming.read().map(Part::from_frame) else {
+            if let Some(part) = front.latest.as_mut().and_then(|latest| latest.read()) {
+                return Some(part);
+            }
             if front.incoming.is_ended() {
                 self.ended.push(pipe);
             }
@@ -356,7 +408,7 @@ impl Pipes for PipeTable {
 
     fn reject(&mut self, pipe: PipeId) {
         if let Some(front) = self.front(pipe) {
-            front.write_closed = true;
+            front.writes = Writes::Dropped;
             let conduit = front.conduit;
             self.rejected.push(conduit);
         }
