@@ -349,6 +349,19 @@ pub enum Progress {
     AcceptFailed(i32),
 }
 
+/// What was done about packets that went missing on a wire that loses some. A sender's counts are of all its receivers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Packets of data, sent or received, without repetitions.
+    pub packets: u64,
+    /// Packets that were sent again, or received by having been sent again.
+    pub repaired: u64,
+    /// Requests for that, received or sent, in packets that were asked for.
+    pub requested: u64,
+    /// Packets that were not recovered: a receiver's are lost; a sender had them no more when it was asked.
+    pub lost: u64,
+}
+
 /// Everything a driver has to say.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -418,6 +431,13 @@ pub enum Completion {
         link: LinkId,
         /// How much.
         lost: Loss,
+    },
+    /// How the recovery of a link's lost packets goes. For monitors only; when it has changed, at most once a second.
+    Recovery {
+        /// Which.
+        link: LinkId,
+        /// Since it came up.
+        recovery: Recovery,
     },
     /// The link is gone. Last word about it.
     Down {

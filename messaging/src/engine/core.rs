@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use transport_core::{
     Armed, Close, Completion, DownReason, Driver, Grant, LinkId, OpenId, Part, PeerInfo, Refused,
-    RefusedReason, Role, Slab, SlabKey, Violation,
+    RefusedReason, Slab, SlabKey, Violation,
 };
 
 use super::conduit::{Closing, Conduit};
@@ -269,11 +269,19 @@ impl Core {
                     self.pump(key, now);
                 }
             }
-            Completion::Gap { link, .. } => {
+            Completion::Gap { link, lost } => {
                 if let Some(conduit) =
                     self.drivers[at].conduit_of(link).and_then(|key| self.conduits.find_mut(key))
                 {
                     conduit.lost_some();
+                    conduit.socket.emit(&conduit.url, || EventKind::Lost(lost));
+                }
+            }
+            Completion::Recovery { link, recovery } => {
+                if let Some(conduit) =
+                    self.drivers[at].conduit_of(link).and_then(|key| self.conduits.find(key))
+                {
+                    conduit.socket.emit(&conduit.url, || EventKind::Recovery(recovery));
                 }
             }
             Completion::Returned { link, ref mut part } => {
@@ -309,7 +317,7 @@ impl Core {
         };
         let session = Session::new(state.config.clone(), state.kind, peer, now);
         let (socket, everything) = (state.socket.clone(), state.everything);
-        if state.role == Role::Connect {
+        if state.dials {
             // One dial, one link: the open is used up.
             state.open = None;
             slot.opens[open.index()] = None;
@@ -613,7 +621,7 @@ impl Core {
             self.retry(endpoint, now);
         } else {
             self.remove_conduit(key);
-            if self.endpoints.find(endpoint).is_some_and(|state| state.immediate) {
+            if self.endpoints.find(endpoint).is_some_and(|state| state.dials && !state.lasting) {
                 self.retry(endpoint, now);
             }
         }

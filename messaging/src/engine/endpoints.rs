@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use transport_core::{
     Capabilities, Endpoint, Flow, Hello, Identity, Open, OpenError, OpenId, Progress, Role, SessionKind,
-    SlabKey,
+    SlabKey, Topology,
 };
 
 use super::core::{Core, Timer, marks, put};
@@ -28,10 +28,12 @@ pub(super) struct EndpointState {
     pub(super) kind: SessionKind,
     pub(super) everything: bool,
     pub(super) config: Arc<SessionConfig>,
-    /// The pipe of a dialling endpoint, which outlives its links.
+    /// Each open has one link, and another open follows when that has gone.
+    pub(super) dials: bool,
+    /// It has one pipe, which outlives its links. Those of others come and go with their links.
+    pub(super) lasting: bool,
+    /// That pipe.
     pub(super) conduit: Option<SlabKey>,
-    /// A dialling endpoint whose pipes come and go with their links, as a listener's do: ZMQ_IMMEDIATE.
-    pub(super) immediate: bool,
     pub(super) pause: Duration,
     pub(super) failed: Option<OpenError>,
 }
@@ -67,9 +69,11 @@ impl Core {
         let OpenRequest { driver, endpoint, role, capabilities, config, now } = request;
         let options = socket.options();
         let pause = options.reconnect_interval.unwrap_or_default();
+        // A group has any number of sources, each with a pipe of its own, whichever way it was opened.
+        let many = capabilities.topology == Topology::Multicast && capabilities.flow == Flow::Recv;
+        let dials = role == Role::Connect && !many;
         // What is written to a peer in this process is in its hands, whether it is there yet or not.
-        let immediate =
-            role == Role::Connect && options.immediate && capabilities.session != SessionKind::InProcess;
+        let lasting = dials && !(options.immediate && capabilities.session != SessionKind::InProcess);
         drop(options);
         let key = self.endpoints.insert(EndpointState {
             socket: socket.clone(),
@@ -81,8 +85,9 @@ impl Core {
             kind: capabilities.session,
             everything: capabilities.flow == Flow::Send,
             config,
+            dials,
+            lasting,
             conduit: None,
-            immediate,
             pause,
             failed: None,
         });
@@ -90,13 +95,16 @@ impl Core {
             self.endpoints.remove(key);
             return Err(error);
         }
-        if role == Role::Connect && !immediate {
+        if lasting {
             let (send_hwm, receive_hwm) = marks(socket);
             let conduit =
                 self.new_conduit(socket.clone(), key, endpoint.as_str(), true, (send_hwm, receive_hwm));
             let fronts = self.conduits.find_mut(conduit).and_then(|conduit| conduit.fronts.take());
             if let Some(fronts) = fronts {
-                let pipe = socket.lock().attach(conduit, fronts, (send_hwm, receive_hwm), None, false);
+                // Whoever cannot say what they want gets everything, from the first message on.
+                let everything = capabilities.flow == Flow::Send;
+                let marks = (send_hwm, receive_hwm);
+                let pipe = socket.lock().attach(conduit, fronts, marks, None, everything);
                 if let Some(conduit) = self.conduits.find_mut(conduit) {
                     conduit.pipe = Some(pipe);
                 }
@@ -192,7 +200,7 @@ impl Core {
     /// Dials again after a pause, unless nobody wants it any more.
     pub(super) fn retry(&mut self, key: SlabKey, now: Instant) {
         let Some(state) = self.endpoints.find_mut(key) else { return };
-        let unwanted = !state.immediate
+        let unwanted = state.lasting
             && state
                 .conduit
                 .and_then(|conduit| self.conduits.find_mut(conduit))

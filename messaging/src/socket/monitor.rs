@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use transport_core::{DownReason, OpenError};
+use transport_core::{DownReason, Loss, OpenError, Recovery};
 
 use crate::engine::{TaskKey, Waiters};
 use crate::fork::ForkMark;
@@ -48,6 +48,11 @@ pub enum EventKind {
     HandshakeFailed(DownReason),
     /// A ready link is gone. The number is its descriptor, or -1.
     Disconnected(DownReason, i32),
+    /// Something is missing between two messages of a link, where a transport may lose any: packets that were lost on the wire, or
+    /// messages that this host had no room for. The next message says that a gap precedes it.
+    Lost(Loss),
+    /// How the recovery of a link's lost packets goes, on a wire that loses some: when it has changed, at most once a second.
+    Recovery(Recovery),
     /// A listener or a dial was closed on request.
     Closed,
     /// The socket is closed; nothing follows.

@@ -257,6 +257,7 @@ impl News {
             | Completion::Returned { link, .. }
             | Completion::Writable { link }
             | Completion::Gap { link, .. }
+            | Completion::Recovery { link, .. }
             | Completion::Down { link, .. } => !links.contains(link),
             _ => true,
         });

@@ -130,6 +130,7 @@ impl CipheredDriver {
             | Completion::Returned { link, .. }
             | Completion::Writable { link }
             | Completion::Gap { link, .. }
+            | Completion::Recovery { link, .. }
             | Completion::Down { link, .. } => (*link, self.up(*link).is_some()),
             _ => return self.said.push_back(heard),
         };
@@ -319,6 +320,7 @@ fn link_of(said: &Completion) -> Option<LinkId> {
         | Completion::Returned { link, .. }
         | Completion::Writable { link }
         | Completion::Gap { link, .. }
+        | Completion::Recovery { link, .. }
         | Completion::Down { link, .. } => Some(*link),
         _ => None,
     }

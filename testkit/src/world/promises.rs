@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use transport_core::{
     Completion, Delivery, DownReason, Endpoint, Flow, Grant, LinkId, Loss, OpenError, OpenId, Part, PeerInfo,
-    Progress, Role,
+    Progress, Recovery, Role,
 };
 
 use super::{Host, World};
@@ -55,6 +55,7 @@ pub struct LinkLog {
     // Of what was posted and is not covered by Sent; the bodies themselves would pin slots.
     pub(super) unsent: VecDeque<Print>,
     sent_more: bool,
+    recovery: Recovery,
 }
 
 /// Something that came in on a link, in order.
@@ -134,6 +135,7 @@ impl World {
                     closing: false,
                     unsent: VecDeque::new(),
                     sent_more: false,
+                    recovery: Recovery::default(),
                 };
                 assert!(host.links.insert(link, fresh).is_none(), "{link:?} came up twice");
             }
@@ -184,6 +186,11 @@ impl World {
                     "{link:?}: a Gap on a reliable link"
                 );
                 log.inbox.push_back(Event::Gap(lost));
+            }
+            Completion::Recovery { link, recovery } => {
+                let log = host.live(link, "Recovery");
+                assert!(recovery != log.recovery, "{link:?}: a report without news");
+                log.recovery = recovery;
             }
             Completion::Down { link, reason } => {
                 let log = host.live(link, "Down");
