@@ -87,8 +87,9 @@ impl Decoder {
             return self.drop_message(stock, out, Dropped::Malformed);
         };
         let offset = u16::from_be_bytes(*offset);
-        let start = if offset == NO_START { None } else { Some(usize::from(offset)) };
-        if start.is_some_and(|start| start >= stream.len()) {
+        // libzmq says where the next message would begin, before it finds that there is none.
+        let start = Some(usize::from(offset)).filter(|start| offset != NO_START && *start != stream.len());
+        if start.is_some_and(|start| start > stream.len()) {
             return self.drop_message(stock, out, Dropped::Malformed);
         }
         if self.in_step && !self.follows(start, stream.len()) {

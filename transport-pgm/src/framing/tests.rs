@@ -163,6 +163,28 @@ fn one_who_joins_late_begins_with_the_next_message() {
 }
 
 #[test]
+fn an_offset_at_the_end_says_that_no_message_begins() {
+    // libzmq's way, when a message ends in a packet and there is no other.
+    let messages = vec![vec![vec![7; 2000]], vec![vec![8; 100]]];
+    let mut tsdus = encode(&messages[..1], 700);
+    for tsdu in tsdus.iter_mut().skip(1) {
+        assert_eq!(tsdu[..2], NO_START.to_be_bytes());
+    }
+    let last = tsdus.last_mut().expect("a packet");
+    let at_the_end = (last.len() - OFFSET_LEN) as u16;
+    last[..2].copy_from_slice(&at_the_end.to_be_bytes());
+    let (mut decoder, mut stock, mut taken) = (Decoder::new(None), stock(), Taken::default());
+    tsdus.extend(encode(&messages[1..], 700));
+    tsdus.iter().for_each(|tsdu| decoder.push(tsdu, &mut stock, &mut taken));
+    assert!(taken.messages == messages && taken.dropped.is_empty(), "{:?}", taken.dropped);
+    // Nor for one who has just joined.
+    let mut late = Decoder::new(None);
+    let mut taken = Taken::default();
+    tsdus[tsdus.len() / 2..].iter().for_each(|tsdu| late.push(tsdu, &mut stock, &mut taken));
+    assert!(taken.dropped.is_empty());
+}
+
+#[test]
 fn what_is_too_large_or_malformed_is_dropped_and_said_and_the_stream_goes_on() {
     let small = vec![vec![9; 10]];
     let check = |mut decoder: Decoder, tsdus: &[Vec<u8>], why: &[Dropped]| {
