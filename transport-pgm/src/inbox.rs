@@ -16,14 +16,16 @@ use crate::stock::Stock;
 pub struct Inbox {
     decoder: Decoder,
     shelf: Shelf,
-    /// Parts that may be said; `None` for any number.
-    grant: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shelf {
     held: VecDeque<Held>,
     parts: usize,
+    /// Parts that may wait for a grant, beyond those that have one.
+    parts_max: usize,
+    /// Parts that may be said; `None` for any number.
+    grant: Option<u64>,
     bytes: usize,
     counters: InboxCounters,
 }
@@ -63,7 +65,14 @@ pub enum Stop {
 impl Inbox {
     /// Grants nothing yet. Parts may have `part_max` bytes.
     pub fn new(part_max: Option<u64>) -> Self {
-        Self { decoder: Decoder::new(part_max), shelf: Shelf::default(), grant: Some(0) }
+        Self::with_room(part_max, INBOX_PARTS_MAX)
+    }
+
+    /// The same, where so many parts may wait for a grant.
+    pub fn with_room(part_max: Option<u64>, parts_max: usize) -> Self {
+        let (held, counters) = (VecDeque::new(), InboxCounters::default());
+        let shelf = Shelf { held, parts: 0, parts_max, grant: Some(0), bytes: 0, counters };
+        Self { decoder: Decoder::new(part_max), shelf }
     }
 
     /// Takes the next TSDU.
@@ -84,7 +93,7 @@ impl Inbox {
 
     /// Sets how many more parts may be said; replaces what was left.
     pub fn grant(&mut self, grant: Grant) {
-        self.grant = match grant {
+        self.shelf.grant = match grant {
             Grant::Limited(parts) => Some(parts),
             Grant::Unlimited => None,
         };
@@ -103,7 +112,7 @@ impl Inbox {
     /// Says what is granted, until `out` has `limit` completions.
     pub fn poll(&mut self, link: LinkId, out: &mut Vec<Completion>, limit: usize) -> Stop {
         while let Some(first) = self.shelf.held.front() {
-            if self.grant == Some(0) && matches!(first, Held::Part(_)) {
+            if self.shelf.grant == Some(0) && matches!(first, Held::Part(_)) {
                 return Stop::Grant;
             }
             if out.len() >= limit {
@@ -113,7 +122,7 @@ impl Inbox {
                 Some(Held::Part(part)) => {
                     self.shelf.parts -= 1;
                     self.shelf.bytes -= part.body.len();
-                    self.grant = self.grant.map(|left| left - 1);
+                    self.shelf.grant = self.shelf.grant.map(|left| left - 1);
                     out.push(Completion::Received { link, part });
                 }
                 Some(Held::Gap(lost)) => out.push(Completion::Gap { link, lost }),
@@ -138,7 +147,9 @@ impl Messages for Shelf {
     fn message(&mut self, parts: impl ExactSizeIterator<Item = Part>) {
         self.counters.messages += 1;
         // One message may always wait, or those larger than the limit would never come.
-        if self.parts > 0 && (self.parts + parts.len() > INBOX_PARTS_MAX || self.bytes > INBOX_BYTES_MAX) {
+        let granted = self.grant.map_or(usize::MAX, |grant| usize::try_from(grant).unwrap_or(usize::MAX));
+        let parts_max = self.parts_max.saturating_add(granted);
+        if self.parts > 0 && (self.parts + parts.len() > parts_max || self.bytes > INBOX_BYTES_MAX) {
             self.counters.overrun += 1;
             self.gap(Loss::Messages(1));
             return;

@@ -1,6 +1,10 @@
-//! `pgm://` and `epgm://`: reliable multicast on OpenPGM's wire (RFC 3208), as state machines that do no I/O.
+//! `pgm://` and `epgm://`: reliable multicast on OpenPGM's wire (RFC 3208): state machines that do no I/O, and a driver on them.
 //!
 //! ```text
+//! address     URLs: the address; settings: the options; interface: what of this host they mean
+//! driver      links, opens, timers: the seam's contract, on any network
+//! net         networks: the system's sockets, UDP and raw IP
+//!
 //! packet      PGM packets: bytes to meaning and back
 //! framing     libzmq's stream of messages in packets
 //! source      one sender: transmit window, repairs, source path messages, rate
@@ -9,7 +13,7 @@
 //! datagrams   the boundary to what carries packets: UDP, raw IP, queue pairs of unreliable datagrams
 //! ```
 //!
-//! The machines own no socket, no clock and no randomness. A driver gives them packets and the time, and asks what is
+//! The machines (below the empty line) own no socket, no clock and no randomness. A driver gives them packets and the time, and asks what is
 //! to be sent: [`Source`] for each endpoint that sends, [`Sources`] for each that receives, one [`Inbox`] per source,
 //! one [`Stock`] for all. docs/design/pgm.md says why they behave as they do; section numbers in these pages are those
 //! of RFC 3208.
@@ -103,23 +107,31 @@
 //! senseless packet can do is bounded, counted, and no panic: at worst packets are lost and reported, or a window moves
 //! away and comes back. Memory is bounded by [`limits`]: sources, windows, what waits, claims of length.
 
+#![deny(unsafe_code)]
+
+mod address;
 mod blocks;
 mod clock;
 mod datagrams;
+mod driver;
 pub mod framing;
 #[doc(hidden)]
 pub mod fuzz;
 mod inbox;
+mod interface;
 pub mod limits;
+mod net;
 mod outgoing;
 pub mod packet;
 mod random;
 mod receiver;
 mod serial;
+mod settings;
 mod source;
 mod stock;
 #[cfg(test)]
 mod testing;
+mod transport;
 
 pub use datagrams::{Datagram, Datagrams, To};
 pub use inbox::{Inbox, InboxCounters, Stop};
@@ -129,3 +141,4 @@ pub use receiver::{
 pub use serial::Sqn;
 pub use source::{Payload, Source, SourceConfig, SourceCounters};
 pub use stock::Stock;
+pub use transport::PgmTransport;

@@ -220,3 +220,73 @@ pub const INBOX_PARTS_MAX: usize = 1 << 14;
 
 /// Bytes of one source that wait for the application, from which messages are dropped and reported.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
+
+// The driver.
+
+/// Groups that one endpoint receives.
+pub const GROUPS_MAX: usize = 16;
+
+/// Data of one publisher unless set, in kbit/s: a tenth of a gigabit, so that neither the slowest receiver nor the network is
+/// drowned by somebody who never heard of rates. libzmq's 100 kbit/s are its users' first complaint.
+pub const RATE_DEFAULT_KBIT: u64 = 100_000;
+
+/// Networks that data crosses, unless set: none.
+pub const HOPS_DEFAULT: u8 = 1;
+
+/// Bytes of the longest packet with its IP header, unless set: what an Ethernet carries.
+pub const TPDU_DEFAULT: u16 = 1500;
+/// The least that may be set: room for all headers and a NAK list.
+pub const TPDU_MIN: u16 = 400;
+/// The most: a datagram.
+pub const TPDU_MAX: u16 = 65_000;
+
+/// Parts that wait to be packed, of one link.
+pub const OUTBOX_PARTS_MAX: usize = 1024;
+
+/// Packets handed to the system at once.
+pub const SEND_BATCH: usize = 88;
+
+/// Packets that one publisher sends before others have their turn.
+pub const SEND_TURN: usize = 512;
+
+/// Packets taken from one socket at once, more or less: before the next ones are taken, what came is handed on. A run that the
+/// system has joined is taken whole.
+pub const RECEIVE_CHUNK: usize = 64;
+
+/// Packets taken from one socket before others have their turn.
+pub const RECEIVE_TURN: usize = 512;
+
+/// Datagrams taken from the system at once.
+pub const RECEIVE_BATCH: usize = 32;
+
+/// The system's receive buffer that is asked for, in bytes; it may grant less. What arrives while the process does not run waits
+/// there: 8 MiB are 60 ms at a gigabit.
+pub const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// The system's send buffer that is asked for, in bytes.
+pub const SEND_BUFFER: usize = 2 << 20;
+
+/// Segments of one run that the network card cuts into packets (UDP_MAX_SEGMENTS is 64 on older systems).
+pub const SEGMENTS_MAX: usize = 44;
+
+/// Bytes of such a run: what an IP packet may have, with room for its headers.
+pub const SEGMENTED_LEN_MAX: usize = 65_000;
+
+/// Between heartbeats of a publisher that has nothing to say: how long one who joins waits to know of it.
+pub const HEARTBEAT_IDLE: Duration = Duration::from_secs(1);
+
+/// Sockets that are heard of at once; the others are next.
+pub const EVENTS_MAX: usize = 64;
+
+/// Bytes of the longest packet that is handed on from source to source: control packets, and where they came from.
+pub const UPSTREAM_LEN_MAX: usize = 16 + CONTROL_LEN_MAX;
+
+/// Completions that wait to be said, for which there is memory from the start.
+pub const NEWS_CAPACITY: usize = 64;
+
+/// Between two reports of a link's counters to monitors.
+pub const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Parts of one source that may wait for the application, unless set. As many as one turn may bring of the shortest that anybody
+/// sends, and 60 ms of a gigabit in messages of 100 bytes.
+pub const WAITING_PARTS: usize = 1 << 16;
