@@ -30,7 +30,7 @@ pub use messaging::{
     Send, SendError, Socket, SocketType, poll, poll_with_fds,
 };
 pub use transport_core::{
-    DownReason, Endpoint, EndpointError, Frame, FrameMut, OpenError, Transport, Violation,
+    DownReason, Endpoint, EndpointError, Frame, FrameMut, Loss, OpenError, Recovery, Transport, Violation,
 };
 
 /// Every transport of this build, also those that this host cannot run; [`Transport::unavailable`] says why.
@@ -38,6 +38,8 @@ pub fn transports() -> Vec<Arc<dyn Transport>> {
     vec![
         #[cfg(feature = "inproc")]
         Arc::new(transport_inproc::InprocTransport::new()),
+        #[cfg(feature = "pgm")]
+        Arc::new(transport_pgm::PgmTransport::new()),
         #[cfg(feature = "tcp")]
         Arc::new(transport_tcp::TcpTransport::new()),
         #[cfg(feature = "verbs")]

@@ -101,6 +101,10 @@ pub(crate) enum Setting {
     RoutingId = 5,
     Subscribe = 6,
     Unsubscribe = 7,
+    /// Multicast, in kbit/s.
+    Rate = 8,
+    /// Multicast, in milliseconds.
+    RecoveryInterval = 9,
     SendBuffer = 11,
     ReceiveBuffer = 12,
     Linger = 17,
