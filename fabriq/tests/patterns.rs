@@ -280,6 +280,105 @@ fn futures_and_blocking_calls_mix(context: &Context, endpoint: &str) {
     serving.join().unwrap();
 }
 
+fn client_and_server(context: &Context, endpoint: &str) {
+    let server = socket(context, SocketType::Server);
+    let endpoint = server.bind(endpoint).unwrap();
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let client = socket(context, SocketType::Client);
+            client.connect(endpoint.as_str()).unwrap();
+            client
+        })
+        .collect();
+    for round in 0..50 {
+        for (number, client) in clients.iter().enumerate() {
+            client.send(format!("{number} {round}")).unwrap();
+        }
+        for _ in 0..clients.len() {
+            let request = server.recv().unwrap();
+            let from = request.routing_id().expect("a server hears who asks");
+            server.send(Message::new(request.body().clone()).to(from)).unwrap();
+        }
+        for (number, client) in clients.iter().enumerate() {
+            assert_eq!(client.recv().unwrap().body(), format!("{number} {round}").as_str());
+        }
+    }
+    assert_eq!(server.send(Message::new("x").to(u32::MAX)).unwrap_err().error, Error::Unroutable);
+    assert_eq!(server.send("x").unwrap_err().error, Error::NoRoutingId);
+    let parts = clients[0].send(message(&["two", "parts"])).unwrap_err();
+    assert_eq!((parts.error, *parts.message), (Error::Parts(SocketType::Client), message(&["two", "parts"])));
+}
+
+fn peers_number_each_other(context: &Context, endpoint: &str) {
+    let (bound, dialling) = (socket(context, SocketType::Peer), socket(context, SocketType::Peer));
+    let endpoint = bound.bind(endpoint).unwrap();
+    let number = dialling.connect_peer(endpoint.as_str()).unwrap();
+    dialling.send(Message::new("hello").to(number)).unwrap();
+    let hello = bound.recv().unwrap();
+    assert_eq!(hello.body(), "hello");
+    bound.send(Message::new("welcome").to(hello.routing_id().unwrap())).unwrap();
+    let welcome = dialling.recv().unwrap();
+    assert_eq!((welcome.body() == "welcome", welcome.routing_id()), (true, Some(number)));
+    let client = socket(context, SocketType::Client);
+    assert!(matches!(client.connect_peer(endpoint.as_str()), Err(Error::NotSupported(..))));
+}
+
+fn scatter_gather_and_channel(context: &Context, endpoint: &str) {
+    let (gather, scatter) = pair(context, endpoint, SocketType::Gather, SocketType::Scatter);
+    for round in 0..100 {
+        scatter.send(format!("work {round}")).unwrap();
+    }
+    for round in 0..100 {
+        assert_eq!(gather.recv().unwrap().body(), format!("work {round}").as_str());
+    }
+    let endpoint = endpoint.replace("inproc://", "inproc://channel-");
+    let (here, there) = pair(context, &endpoint, SocketType::Channel, SocketType::Channel);
+    for round in 0..100 {
+        there.send(format!("there {round}")).unwrap();
+        assert_eq!(here.recv().unwrap().body(), format!("there {round}").as_str());
+        here.send(format!("here {round}")).unwrap();
+        assert_eq!(there.recv().unwrap().body(), format!("here {round}").as_str());
+    }
+}
+
+fn radio_and_dish(context: &Context, endpoint: &str) {
+    let (radio, dish) = pair(context, endpoint, SocketType::Radio, SocketType::Dish);
+    dish.join("weather").unwrap();
+    dish.join("w").unwrap();
+    assert!(matches!(dish.join("w"), Err(Error::Invalid(_))));
+    assert!(matches!(dish.leave("x"), Err(Error::Invalid(_))));
+    // A group that was joined reaches the radio in its own time; until then it sends to nobody.
+    let sync = |group: &str| {
+        let until = std::time::Instant::now() + PATIENCE;
+        loop {
+            radio.send(message(&[group, "sync"])).unwrap();
+            match dish.recv_timeout(Duration::from_millis(20)) {
+                Ok(_) => break,
+                Err(_) => assert!(std::time::Instant::now() < until, "{group} is never heard"),
+            }
+        }
+    };
+    sync("weather");
+    sync("w");
+    for group in ["we", "w", "weather", "weather."] {
+        radio.send(message(&[group, "rain"])).unwrap();
+    }
+    let rain: Vec<_> = std::iter::from_fn(|| Some(dish.recv().unwrap()))
+        .filter(|message| message.body() == "rain")
+        .take(2)
+        .collect();
+    assert_eq!(rain, [message(&["w", "rain"]), message(&["weather", "rain"])]);
+    dish.leave("w").unwrap();
+    dish.join("end").unwrap();
+    sync("end");
+    for group in ["w", "end"] {
+        radio.send(message(&[group, "last"])).unwrap();
+    }
+    let last = std::iter::from_fn(|| Some(dish.recv().unwrap())).find(|message| message.body() == "last");
+    assert_eq!(last.unwrap(), message(&["end", "last"]));
+    assert_eq!(radio.send("no group").unwrap_err().error, Error::NoGroup);
+}
+
 fn conflating_pipes_keep_the_newest_message(context: &Context, endpoint: &str) {
     const COUNT: u32 = 5_000;
     let (pull, push) = (socket(context, SocketType::Pull), socket(context, SocketType::Push));
@@ -394,4 +493,8 @@ over_every_transport!(
     termination_wakes_everyone,
     futures_and_blocking_calls_mix,
     conflating_pipes_keep_the_newest_message,
+    client_and_server,
+    peers_number_each_other,
+    scatter_gather_and_channel,
+    radio_and_dish,
 );

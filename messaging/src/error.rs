@@ -21,9 +21,18 @@ pub enum Error {
     /// An argument is out of range (EINVAL).
     #[error("invalid argument: {0}")]
     Invalid(&'static str),
-    /// A ROUTER message needs a routing id part in front of its body (EINVAL).
-    #[error("a message on a ROUTER starts with a part that holds the peer's routing id; add it and a body")]
+    /// A ROUTER message needs a routing id part in front of its body, a SERVER's a routing id (EINVAL).
+    #[error(
+        "the message is to nobody: on a ROUTER a first part holds the peer's routing id, on a SERVER or PEER Message::to \
+         names it"
+    )]
     NoRoutingId,
+    /// A RADIO message is not a group and a body (EINVAL).
+    #[error("a message on a RADIO has two parts, a group of at most 255 bytes and a body")]
+    NoGroup,
+    /// Several parts on a socket whose messages have one (EINVAL).
+    #[error("a message on a {0} socket has one part; use DEALER, ROUTER, PUSH, PULL or PAIR for several")]
+    Parts(SocketType),
     /// `unbind` or `disconnect` of something that is not bound or connected (ENOENT).
     #[error("no such endpoint: {0} is not bound or connected on this socket")]
     NoSuchEndpoint(Box<str>),

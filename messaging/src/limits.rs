@@ -87,5 +87,8 @@ pub(crate) const SUBSCRIPTIONS_MAX: usize = 4 << 20;
 /// sends more loses its link.
 pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 256 << 20;
 
+/// Longest group of a RADIO, in bytes (ZMQ_GROUP_MAX_LENGTH of libzmq 4.3.3).
+pub(crate) const GROUP_MAX: usize = 255;
+
 /// Conduits for which the engine's own lists have memory from the start; they grow to the number of conduits at most.
 pub(crate) const LISTS: usize = 32;

@@ -13,30 +13,33 @@ use transport_core::Frame;
 pub struct Message {
     // Empty for the common message of one part; an empty Vec does not allocate.
     rest: Vec<Frame>,
-    gap: Gap,
+    tag: Tag,
     first: Frame,
 }
 
-/// Whether something is missing before a message. A word, so that the frame behind it is moved whole.
+/// What is known of a message besides its parts: below, whether something is missing before it; above, the routing id of
+/// its peer. A word, so that the frame behind it is moved whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-enum Gap {
-    No,
-    Yes,
+struct Tag(u64);
+
+impl Tag {
+    const NONE: Self = Self(0);
+    const GAP: u64 = 1;
+    const ROUTING_ID: u32 = 32;
 }
 
 impl Message {
     /// A message of one part.
     #[inline]
     pub fn new(part: impl Into<Frame>) -> Self {
-        Self { first: part.into(), rest: Vec::new(), gap: Gap::No }
+        Self { first: part.into(), rest: Vec::new(), tag: Tag::NONE }
     }
 
     /// A message of several parts; `None` if there are none.
     pub fn from_parts<F: Into<Frame>>(parts: impl IntoIterator<Item = F>) -> Option<Self> {
         let mut parts = parts.into_iter().map(Into::into);
         let first = parts.next()?;
-        Some(Self { first, rest: parts.collect(), gap: Gap::No })
+        Some(Self { first, rest: parts.collect(), tag: Tag::NONE })
     }
 
     /// Number of parts, at least 1.
@@ -89,23 +92,35 @@ impl Message {
         Some(std::mem::replace(&mut self.first, second))
     }
 
+    /// The peer that a SERVER or PEER has this message from, or sends it to (zmq_msg_routing_id(3)). `None` on other sockets.
+    pub fn routing_id(&self) -> Option<u32> {
+        Some((self.tag.0 >> Tag::ROUTING_ID) as u32).filter(|&id| id != 0)
+    }
+
+    /// The message, to that peer: for SERVER and PEER. 0 is nobody.
+    #[must_use]
+    pub fn to(mut self, routing_id: u32) -> Self {
+        self.tag = Tag(self.tag.0 & Tag::GAP | u64::from(routing_id) << Tag::ROUTING_ID);
+        self
+    }
+
     /// Whether something is missing between this message and the one received before it from the same source.
     pub fn gap_before(&self) -> bool {
-        self.gap == Gap::Yes
+        self.tag.0 & Tag::GAP != 0
     }
 
     pub(crate) fn set_gap_before(&mut self) {
-        self.gap = Gap::Yes;
+        self.tag.0 |= Tag::GAP;
     }
 
     /// One empty part: a place to receive into.
-    pub(crate) const EMPTY: Self = Self { first: Frame::EMPTY, rest: Vec::new(), gap: Gap::No };
+    pub(crate) const EMPTY: Self = Self { first: Frame::EMPTY, rest: Vec::new(), tag: Tag::NONE };
 
     /// Becomes a message of one part.
     #[inline]
     pub(crate) fn set(&mut self, first: Frame) {
         self.first = first;
-        self.gap = Gap::No;
+        self.tag = Tag::NONE;
         if !self.rest.is_empty() {
             self.rest = Vec::new();
         }
@@ -122,7 +137,7 @@ impl Message {
         Self {
             first: self.first.take(),
             rest: std::mem::take(&mut self.rest),
-            gap: std::mem::replace(&mut self.gap, Gap::No),
+            tag: std::mem::replace(&mut self.tag, Tag::NONE),
         }
     }
 
@@ -134,7 +149,7 @@ impl Message {
 
     #[inline]
     pub(crate) fn from_first_and_rest(first: Frame, rest: Vec<Frame>) -> Self {
-        Self { first, rest, gap: Gap::No }
+        Self { first, rest, tag: Tag::NONE }
     }
 }
 
@@ -161,6 +176,16 @@ mod tests {
         assert_eq!(std::mem::offset_of!(Message, first), 32);
         assert!(size_of::<crate::Error>() <= 24);
         assert_eq!(size_of::<Result<Message, crate::Error>>(), size_of::<Message>());
+    }
+
+    #[test]
+    fn a_gap_and_a_routing_id_do_not_touch_each_other() {
+        let mut message = Message::new("x").to(u32::MAX);
+        assert!(!message.gap_before());
+        message.set_gap_before();
+        assert_eq!(message.routing_id(), Some(u32::MAX));
+        message = message.to(0);
+        assert!(message.gap_before() && message.routing_id().is_none());
     }
 
     #[test]

@@ -30,11 +30,27 @@ pub enum SocketType {
     Xpub,
     /// Subscriber that sends subscriptions as messages, and other messages to its publishers.
     Xsub,
+    /// As DEALER, with messages of one part (RFC 41).
+    Client,
+    /// Numbers its CLIENTs, and says from whom a message is: [`crate::Message::routing_id`] (RFC 41).
+    Server,
+    /// Publisher to groups: sends messages of two parts, the group and the body (RFC 48).
+    Radio,
+    /// Receives what is sent to the groups that it joined (RFC 48).
+    Dish,
+    /// As PULL, with messages of one part (RFC 49).
+    Gather,
+    /// As PUSH, with messages of one part (RFC 49).
+    Scatter,
+    /// As SERVER, between equals; [`crate::Socket::connect_peer`] gives the number of who is dialled (RFC 51).
+    Peer,
+    /// As PAIR, with messages of one part (RFC 52).
+    Channel,
 }
 
 impl SocketType {
     /// Every type.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 19] = [
         Self::Pair,
         Self::Pub,
         Self::Sub,
@@ -46,7 +62,25 @@ impl SocketType {
         Self::Push,
         Self::Xpub,
         Self::Xsub,
+        Self::Client,
+        Self::Server,
+        Self::Radio,
+        Self::Dish,
+        Self::Gather,
+        Self::Scatter,
+        Self::Peer,
+        Self::Channel,
     ];
+
+    // The names that libzmq had in 2010, and still knows.
+    /// [`SocketType::Dealer`] by its name of 2010.
+    pub const XREQ: Self = Self::Dealer;
+    /// [`SocketType::Router`] by its name of 2010.
+    pub const XREP: Self = Self::Router;
+    /// [`SocketType::Pull`] by its name of 2010.
+    pub const UPSTREAM: Self = Self::Pull;
+    /// [`SocketType::Push`] by its name of 2010.
+    pub const DOWNSTREAM: Self = Self::Push;
 
     /// The name on the wire (ZMTP 3.1 section "The Socket-Type Property").
     pub const fn name(self) -> &'static str {
@@ -62,6 +96,14 @@ impl SocketType {
             Self::Push => "PUSH",
             Self::Xpub => "XPUB",
             Self::Xsub => "XSUB",
+            Self::Client => "CLIENT",
+            Self::Server => "SERVER",
+            Self::Radio => "RADIO",
+            Self::Dish => "DISH",
+            Self::Gather => "GATHER",
+            Self::Scatter => "SCATTER",
+            Self::Peer => "PEER",
+            Self::Channel => "CHANNEL",
         }
     }
 
@@ -70,7 +112,8 @@ impl SocketType {
         Self::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)
     }
 
-    /// Whether a socket of this type may talk to `peer` (ZMTP 3.1, the table of valid combinations).
+    /// Whether a socket of this type may talk to `peer` (ZMTP 3.1, the table of valid combinations, and
+    /// the RFCs of the later types).
     pub fn goes_with(self, peer: Self) -> bool {
         use SocketType::*;
         match self {
@@ -83,6 +126,14 @@ impl SocketType {
             Router => matches!(peer, Req | Dealer | Router),
             Pull => matches!(peer, Push),
             Push => matches!(peer, Pull),
+            Client => matches!(peer, Server),
+            Server => matches!(peer, Client),
+            Radio => matches!(peer, Dish),
+            Dish => matches!(peer, Radio),
+            Gather => matches!(peer, Scatter),
+            Scatter => matches!(peer, Gather),
+            Self::Peer => matches!(peer, Self::Peer),
+            Channel => matches!(peer, Channel),
         }
     }
 
@@ -90,10 +141,15 @@ impl SocketType {
     /// the transport has none, a PUSH does.
     pub const fn flow(self) -> Flow {
         match self {
-            Self::Pub | Self::Xpub => Flow::Send,
-            Self::Sub | Self::Xsub => Flow::Recv,
+            Self::Pub | Self::Xpub | Self::Radio => Flow::Send,
+            Self::Sub | Self::Xsub | Self::Dish => Flow::Recv,
             _ => Flow::Duplex,
         }
+    }
+
+    /// Whether it tells its peers what it wants to receive.
+    pub(crate) const fn subscribes(self) -> bool {
+        matches!(self, Self::Sub | Self::Xsub | Self::Dish)
     }
 
     /// Whether a pipe of this type may keep the newest message alone (zmq_setsockopt(3), ZMQ_CONFLATE).
@@ -103,7 +159,7 @@ impl SocketType {
 
     /// Whether the application ever takes messages from it.
     pub(crate) const fn receives(self) -> bool {
-        !matches!(self, Self::Pub | Self::Push)
+        !matches!(self, Self::Pub | Self::Push | Self::Radio | Self::Scatter)
     }
 }
 

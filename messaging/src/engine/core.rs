@@ -19,7 +19,6 @@ use crate::pattern::Behaviour;
 use crate::session::{Input, Session};
 use crate::socket::monitor::EventKind;
 use crate::socket::shared::{Activation, SocketShared};
-use crate::socket_type::SocketType;
 
 /// What the shard's lock guards.
 #[derive(Debug)]
@@ -614,7 +613,7 @@ impl Core {
                 let socket = conduit.socket.clone();
                 let mut state = socket.lock();
                 state.pattern.link_lost(pipe);
-                if matches!(socket.kind, SocketType::Sub | SocketType::Xsub) {
+                if socket.kind.subscribes() {
                     conduit.drop_output();
                 }
             }

@@ -10,6 +10,7 @@ use transport_core::{
 };
 
 use super::core::{Core, Timer, marks, put};
+use crate::pattern::PipeId;
 use crate::session::SessionConfig;
 use crate::socket::monitor::EventKind;
 use crate::socket::shared::SocketShared;
@@ -146,6 +147,11 @@ impl Core {
         slot.users += 1;
         put(&mut slot.opens, open.index(), (open, key));
         Ok(())
+    }
+
+    /// The lasting pipe of an endpoint.
+    pub(crate) fn pipe_of(&self, key: SlabKey) -> Option<PipeId> {
+        self.conduits.find(self.endpoints.find(key)?.conduit?)?.pipe
     }
 
     /// How a bind stands.

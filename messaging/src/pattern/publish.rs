@@ -70,7 +70,7 @@ impl Publish {
 
     /// Calls `found` with every pipe that is to get what begins with `first`.
     #[inline(always)]
-    fn receivers(&self, first: &Frame, mut found: impl FnMut(PipeId)) {
+    fn receivers(&self, first: &[u8], mut found: impl FnMut(PipeId)) {
         if self.invert {
             return self.others(first, &mut found);
         }
@@ -83,15 +83,44 @@ impl Publish {
 
     /// Those that do not match.
     #[cold]
-    fn others(&self, first: &Frame, found: &mut dyn FnMut(PipeId)) {
+    fn others(&self, first: &[u8], found: &mut dyn FnMut(PipeId)) {
         let mut matching = Vec::new();
         self.matcher.for_each_match(first, &mut |pipe| matching.push(pipe));
         matching.sort_unstable();
         self.pipes.iter().filter(|pipe| matching.binary_search(pipe).is_err()).for_each(|&pipe| found(pipe));
     }
 
+    /// Writes a message to every pipe with room that is to get what begins with `key`.
+    pub(super) fn send_to<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message, key: &[u8]) {
+        self.distribute(pipes, message, Some(key));
+    }
+
+    /// The same; without a key it is the first part.
+    #[inline(always)]
+    fn distribute<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message, key: Option<&[u8]>) {
+        let (first, rest) = message.take().into_first_and_rest();
+        // Each pipe is written when the next one is found, so that the last one gets the message itself: one peer
+        // costs no copy and no reference count.
+        let mut last = None;
+        self.receivers(key.unwrap_or(&first), |pipe| {
+            if pipes.can_write(pipe)
+                && let Some(previous) = last.replace(pipe)
+            {
+                write_copy(pipes, previous, &first, &rest);
+            }
+        });
+        match last {
+            None => self.spares.put(rest),
+            Some(pipe) if rest.is_empty() => pipes.write(pipe, Part { body: first, flags: Flags::LAST }),
+            Some(pipe) => {
+                pipes.write(pipe, Part { body: first, flags: Flags::MORE });
+                write_all(pipes, pipe, rest, &mut self.spares);
+            }
+        }
+    }
+
     #[cold]
-    fn all_have_room<P: Pipes>(&self, pipes: &mut P, first: &Frame) -> bool {
+    fn all_have_room<P: Pipes>(&self, pipes: &mut P, first: &[u8]) -> bool {
         let mut room = true;
         self.receivers(first, |pipe| room &= pipes.can_write(pipe));
         room
@@ -136,28 +165,10 @@ impl Behaviour for Publish {
     fn writable(&mut self, _: PipeId) {}
 
     fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
-        if self.waits && !self.all_have_room(pipes, message.body()) {
+        if self.waits && !message.part(0).is_none_or(|first| self.all_have_room(pipes, first)) {
             return Err(NotSent::Again);
         }
-        let (first, rest) = message.take().into_first_and_rest();
-        // Each pipe is written when the next one is found, so that the last one gets the message itself: one peer
-        // costs no copy and no reference count.
-        let mut last = None;
-        self.receivers(&first, |pipe| {
-            if pipes.can_write(pipe)
-                && let Some(previous) = last.replace(pipe)
-            {
-                write_copy(pipes, previous, &first, &rest);
-            }
-        });
-        match last {
-            None => self.spares.put(rest),
-            Some(pipe) if rest.is_empty() => pipes.write(pipe, Part { body: first, flags: Flags::LAST }),
-            Some(pipe) => {
-                pipes.write(pipe, Part { body: first, flags: Flags::MORE });
-                write_all(pipes, pipe, rest, &mut self.spares);
-            }
-        }
+        self.distribute(pipes, message, None);
         Ok(())
     }
 

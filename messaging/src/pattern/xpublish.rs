@@ -296,8 +296,10 @@ mod tests {
         (1..=2).for_each(|n| assert!(xpub.peer_subscribed(pipe(n), &"a".into())));
         pipes.room(2, 0);
         pipes.room(3, 0);
-        assert_eq!(xpub.give(&mut pipes, message(&["a"])).unwrap_err().why, NotSent::Again);
-        assert!(pipes.sent(1).is_empty(), "all or none");
+        for parts in [&["a"][..], &["a", "whom it goes to is in the first part"]] {
+            assert_eq!(xpub.give(&mut pipes, message(parts)).unwrap_err().why, NotSent::Again);
+            assert!(pipes.sent(1).is_empty(), "all or none");
+        }
         pipes.room(2, 1);
         send(&mut xpub, &mut pipes, &["a"]);
         assert_eq!([1, 2, 3].map(|n| pipes.sent(n).len()), [1, 1, 0]);

@@ -282,6 +282,11 @@ impl Session {
         match self.dialect {
             Dialect::InProcess => Some(part),
             Dialect::OneWay => None,
+            // Groups have commands in every version that has groups (RFC 48).
+            Dialect::Zmtp { .. } if self.config.socket_type == SocketType::Dish => {
+                let name = if subscribe { "JOIN" } else { "LEAVE" };
+                Some(Part::command(Command::write(name, &[topic])))
+            }
             // RFC 23 has the message form; so has libzmq before 4.3.3, whatever it is asked.
             Dialect::Legacy | Dialect::Zmtp { minor: 0 } => Some(Part::last(part.body)),
             Dialect::Zmtp { .. } => {
@@ -482,7 +487,7 @@ impl Session {
     // Traffic
 
     fn reads_subscriptions(&self) -> bool {
-        matches!(self.config.socket_type, SocketType::Pub | SocketType::Xpub)
+        matches!(self.config.socket_type, SocketType::Pub | SocketType::Xpub | SocketType::Radio)
     }
 
     fn handle_traffic(&mut self, part: Part, now: Instant) -> Result<Input, Violation> {
@@ -523,8 +528,12 @@ impl Session {
                     self.ignore(now)?;
                 }
             }
+            b"SUBSCRIBE" | b"CANCEL" if self.config.socket_type == SocketType::Radio => self.ignore(now)?,
             b"SUBSCRIBE" => return self.handle_subscription(true, command.data, now),
             b"CANCEL" => return self.handle_subscription(false, command.data, now),
+            b"JOIN" | b"LEAVE" if self.config.socket_type == SocketType::Radio => {
+                return self.handle_subscription(command.name == b"JOIN", command.data, now);
+            }
             b"ERROR" => return self.handle_error(command.data),
             b"READY" => return Err(Violation::UnexpectedCommand),
             // Later versions and extensions may say more than we know. libzmq drops it, too.
@@ -557,6 +566,7 @@ impl Session {
             return Ok(Input::Deliver(part));
         }
         if first
+            && self.config.socket_type != SocketType::Radio
             && !part.flags.more()
             && let Some((subscribe, topic)) = command::subscription(&part.body)
         {
@@ -609,5 +619,13 @@ fn counterpart(ours: SocketType) -> SocketType {
         SocketType::Router => SocketType::Dealer,
         SocketType::Pull => SocketType::Push,
         SocketType::Push => SocketType::Pull,
+        SocketType::Client => SocketType::Server,
+        SocketType::Server => SocketType::Client,
+        SocketType::Radio => SocketType::Dish,
+        SocketType::Dish => SocketType::Radio,
+        SocketType::Gather => SocketType::Scatter,
+        SocketType::Scatter => SocketType::Gather,
+        SocketType::Peer => SocketType::Peer,
+        SocketType::Channel => SocketType::Channel,
     }
 }

@@ -226,12 +226,13 @@ impl Drop for ContextShared {
 pub(crate) fn check_fit(kind: SocketType, endpoint: &Endpoint, can: &Capabilities) -> Result<(), OpenError> {
     let needed = kind.flow();
     let carried = can.flow == Flow::Duplex || can.flow == needed;
-    let lossless = matches!(kind, SocketType::Pub | SocketType::Sub | SocketType::Xpub | SocketType::Xsub);
+    // Whoever publishes loses messages at its mark anyway.
+    let bears_loss = needed != Flow::Duplex;
     let why = if !carried {
         Some(format!(
             "a {kind} socket sends and receives, and that transport goes one way; use PUB and SUB on it"
         ))
-    } else if can.delivery == Delivery::GapReported && !lossless {
+    } else if can.delivery == Delivery::GapReported && !bears_loss {
         Some(format!(
             "a {kind} socket needs reliable links, and that transport may lose messages; use PUB and SUB"
         ))

@@ -19,6 +19,7 @@ pub use poll::{Interest, PollItem, poll, poll_with_fds};
 
 use crate::engine::{OpenRequest, Outcome, Pace, Target, Wait, Waiters};
 use crate::error::{Error, SendError};
+use crate::limits::GROUP_MAX;
 use crate::message::Message;
 use crate::pattern::{Behaviour, NotReceived, NotSent};
 use crate::session::{Heartbeat, SessionConfig, TOPIC_MAX};
@@ -124,6 +125,30 @@ impl Socket {
     /// and it need not have bound yet. Fails only for what waiting cannot mend.
     pub fn connect(&self, endpoint: &str) -> Result<(), Error> {
         self.open(endpoint, Role::Connect).map(drop)
+    }
+
+    /// Dials `endpoint` as [`Socket::connect`] does, and returns the number of the peer behind it, for [`Message::to`]
+    /// (zmq_connect_peer(3)). For PEER and SERVER. Messages queue until the peer is there; another one that comes after
+    /// it at the same address has its number.
+    ///
+    /// # Errors
+    /// Those of `connect`; [`Error::NotSupported`] for other types.
+    pub fn connect_peer(&self, endpoint: &str) -> Result<u32, Error> {
+        if !matches!(self.shared.kind, SocketType::Peer | SocketType::Server) {
+            return Err(Error::NotSupported(
+                self.shared.kind,
+                "number its peers; use connect, or a PEER socket",
+            ));
+        }
+        if self.options()?.immediate {
+            return Err(Error::Invalid("with the option immediate a peer has no number before it is there"));
+        }
+        let key = self.open(endpoint, Role::Connect)?;
+        let pipe = self.context.shard.with_core(|core| core.pipe_of(key));
+        let _deferral = Deferral::begin();
+        let state = self.shared.lock();
+        // Somebody else may have closed the endpoint or the socket meanwhile.
+        pipe.and_then(|pipe| state.pattern.routing_id(pipe)).ok_or(Error::NoSuchEndpoint(endpoint.into()))
     }
 
     fn open(&self, endpoint: &str, role: Role) -> Result<transport_core::SlabKey, Error> {
@@ -293,6 +318,8 @@ impl Socket {
             (_, NotSent::Unroutable) => Error::Unroutable,
             (_, NotSent::NotSupported) => Error::NotSupported(self.shared.kind, "send"),
             (_, NotSent::NoRoutingId) => Error::NoRoutingId,
+            (_, NotSent::NoGroup) => Error::NoGroup,
+            (_, NotSent::Parts) => Error::Parts(self.shared.kind),
         }
     }
 
@@ -405,10 +432,42 @@ impl Socket {
         self.change_subscription(false, topic.as_ref())
     }
 
+    /// Joins a group: messages to it are received from here on. For DISH. A group has at most 255 bytes.
+    pub fn join(&self, group: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.change_group(true, group.as_ref())
+    }
+
+    /// Leaves a group. For DISH.
+    pub fn leave(&self, group: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.change_group(false, group.as_ref())
+    }
+
+    fn change_group(&self, join: bool, group: &[u8]) -> Result<(), Error> {
+        self.check()?;
+        if self.shared.kind != SocketType::Dish {
+            return Err(Error::NotSupported(self.shared.kind, "join groups; use a DISH socket"));
+        }
+        if group.len() > GROUP_MAX {
+            return Err(Error::Invalid("a group has at most 255 bytes"));
+        }
+        if self.tell_subscription(join, group) {
+            Ok(())
+        } else {
+            Err(Error::Invalid(if join {
+                "this group is joined already"
+            } else {
+                "this group was not joined"
+            }))
+        }
+    }
+
     fn change_subscription(&self, subscribe: bool, topic: &[u8]) -> Result<(), Error> {
         self.check()?;
         match self.shared.kind {
             SocketType::Sub => {}
+            SocketType::Dish => {
+                return Err(Error::NotSupported(self.shared.kind, "subscribe; use join and leave"));
+            }
             SocketType::Xpub if self.shared.options().xpub_manual => {}
             SocketType::Xpub => {
                 return Err(Error::Invalid("an XPUB subscribes its peers only with the option xpub_manual"));
@@ -424,6 +483,12 @@ impl Socket {
         if subscribe && topic.len() > TOPIC_MAX {
             return Err(Error::Invalid("a topic has at most 65536 bytes, since a PUB refuses longer ones"));
         }
+        let changed = self.tell_subscription(subscribe, topic);
+        if changed { Ok(()) } else { Err(Error::Invalid("there is no such subscription to take back")) }
+    }
+
+    /// Changes what the pattern wants to receive, and tells the peers.
+    fn tell_subscription(&self, subscribe: bool, topic: &[u8]) -> bool {
         let deferral = Deferral::begin();
         let mut state = self.shared.lock();
         let changed = state.subscribe(subscribe, topic);
@@ -433,7 +498,7 @@ impl Socket {
         if bytes > 0 {
             self.flush();
         }
-        if changed { Ok(()) } else { Err(Error::Invalid("there is no such subscription to take back")) }
+        changed
     }
 
     /// Whether `recv` would give something at once.

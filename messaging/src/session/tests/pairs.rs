@@ -32,7 +32,8 @@ fn every_pair_of_types_agrees_on_whether_to_talk() {
 
 /// What `from` sends comes out of `to` as it should.
 fn exchange(from: &mut Session, to: &mut Session, now: Instant) {
-    let to_publisher = matches!(to.config.socket_type, SocketType::Pub | SocketType::Xpub);
+    let to_publisher =
+        matches!(to.config.socket_type, SocketType::Pub | SocketType::Xpub | SocketType::Radio);
     for (form, subscribe) in [(b"\x01topic", true), (b"\0topic", false)] {
         let part = from.encode(Part::command(form)).unwrap();
         if part.flags.command() || to_publisher {

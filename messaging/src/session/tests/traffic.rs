@@ -72,3 +72,26 @@ fn data_passes_without_a_copy() {
     let Ok(Input::Deliver(part)) = session.handle_part(sent, now) else { panic!("not delivered") };
     assert_eq!((part.body.as_ptr(), part.flags), (address, Flags::MORE));
 }
+
+/// RFC 48: groups have commands of their own, in ZMTP 3.0 as well, and subscriptions mean nothing to a RADIO.
+#[test]
+fn groups_are_joined_and_left_by_command() {
+    let now = Instant::now();
+    for minor in [0, 1] {
+        let mut dish = start(config(SocketType::Dish), minor, now);
+        let mut radio = start(config(SocketType::Radio), minor, now);
+        converse(&mut dish, &mut radio, now);
+        for (told, wire) in [(b"\x01news", &b"\x04JOINnews"[..]), (b"\0news", b"\x05LEAVEnews")] {
+            let part = dish.encode(Part::command(told)).unwrap();
+            assert!(part.flags.command() && part.body == *wire);
+            match radio.handle_part(part, now).unwrap() {
+                Input::Subscribe(group) => assert!(told[0] == 1 && group == "news"),
+                Input::Cancel(group) => assert!(told[0] == 0 && group == "news"),
+                other => panic!("{other:?}"),
+            }
+        }
+        for stray in [Part::command(b"\x09SUBSCRIBEnews"), Part::last(b"\x01news"), Part::last("data")] {
+            assert!(matches!(radio.handle_part(stray, now), Ok(Input::Nothing)));
+        }
+    }
+}
