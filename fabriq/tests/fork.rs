@@ -255,7 +255,7 @@ mod verbs {
 
     fn endpoint() -> String {
         let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
-        verbs.local().expect("an RDMA device with an IPv4 address; these tests need one").to_string()
+        verbs.local("verbs").expect("an RDMA device with an IPv4 address; these tests need one").to_string()
     }
 
     #[test]

@@ -283,7 +283,7 @@ fn futures_and_blocking_calls_mix(context: &Context, endpoint: &str) {
 #[cfg(feature = "device")]
 fn rdma_endpoint() -> String {
     let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
-    verbs.local().expect("an RDMA device with an IPv4 address; these tests need one").to_string()
+    verbs.local("verbs").expect("an RDMA device with an IPv4 address; these tests need one").to_string()
 }
 
 macro_rules! over_every_transport {

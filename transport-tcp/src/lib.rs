@@ -62,7 +62,7 @@ impl Transport for TcpTransport {
         Ok(Box::new(driver::TcpDriver::new(env)?))
     }
 
-    fn local(&self) -> Option<Endpoint> {
+    fn local(&self, _scheme: &str) -> Option<Endpoint> {
         Endpoint::parse("tcp://127.0.0.1:*").ok()
     }
 }
