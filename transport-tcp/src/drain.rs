@@ -13,6 +13,9 @@
 //! Why not close as soon as everything is acknowledged: to close over bytes that nobody has read, or that are still to
 //! come, sends a reset (RFC 1122 section 4.2.2.13). Linux lets the peer read what it had acknowledged before that, other
 //! systems throw it away (RFC 9112 section 9.6 has the story).
+//!
+//! A Unix-domain stream has no way between: what was written stands in the peer's queue, which outlives the sender. Its drain
+//! is over when all is written.
 
 use std::mem;
 use std::time::Duration;
@@ -22,6 +25,8 @@ use crate::limits::{DRAIN_LOOK_FIRST, DRAIN_LOOK_MAX, DRAIN_QUIET_MIN};
 /// How far a drain is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Drain {
+    /// What was written is delivered: nothing is left to wait for.
+    delivered_when_written: bool,
     /// The end of writing was said.
     pub(crate) shut: bool,
     /// The peer's end was read.
@@ -40,8 +45,9 @@ pub(crate) struct Drain {
 
 impl Drain {
     /// A drain that begins.
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(delivered_when_written: bool) -> Self {
         Self {
+            delivered_when_written,
             shut: false,
             ended: false,
             heard: false,
@@ -52,9 +58,9 @@ impl Drain {
         }
     }
 
-    /// Both sides are at their end.
+    /// Both sides are at their end, or ours is enough.
     pub(crate) fn is_over(&self) -> bool {
-        self.shut && self.ended
+        self.shut && (self.ended || self.delivered_when_written)
     }
 
     /// Something arrived and was dropped.
@@ -64,7 +70,7 @@ impl Drain {
 
     /// Whether to ask for a look after [`Drain::pause`]; once for each.
     pub(crate) fn asks_for_look(&mut self) -> bool {
-        self.shut && !self.ended && !mem::replace(&mut self.asked, true)
+        self.shut && !self.is_over() && !mem::replace(&mut self.asked, true)
     }
 
     pub(crate) fn pause(&self) -> Duration {
@@ -99,7 +105,7 @@ mod tests {
 
     /// Looks until the drain is over, with what `see` says of each moment, and returns how long that took.
     fn drained(mut see: impl FnMut(Duration, &mut Drain) -> bool) -> Option<Duration> {
-        let (mut drain, mut now) = (Drain::new(), Duration::ZERO);
+        let (mut drain, mut now) = (Drain::new(false), Duration::ZERO);
         drain.shut = true;
         while now < Duration::from_secs(60) {
             assert!(drain.asks_for_look() && !drain.asks_for_look(), "one look at a time");
@@ -152,10 +158,18 @@ mod tests {
 
     #[test]
     fn the_peer_s_end_needs_no_look() {
-        let mut drain = Drain::new();
+        let mut drain = Drain::new(false);
         assert!(!drain.asks_for_look(), "there is more to write");
         drain.ended = true;
         assert!(!drain.is_over());
+        drain.shut = true;
+        assert!(drain.is_over() && !drain.asks_for_look());
+    }
+
+    #[test]
+    fn what_is_delivered_when_it_is_written_needs_neither() {
+        let mut drain = Drain::new(true);
+        assert!(!drain.is_over() && !drain.asks_for_look(), "there is more to write");
         drain.shut = true;
         assert!(drain.is_over() && !drain.asks_for_look());
     }

@@ -1,5 +1,4 @@
-//! How much of a stream is still on its way: a system call that has no safe wrapper yet. The only file of this crate with
-//! `unsafe` in it.
+//! How much of a stream is still on its way: a system call that has no safe wrapper yet.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
