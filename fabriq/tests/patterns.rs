@@ -300,6 +300,12 @@ macro_rules! over_every_transport {
                 super::$test(&fabriq::context().unwrap(), "tcp://127.0.0.1:*");
             })*
         }
+        mod ipc {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), "ipc://*");
+            })*
+        }
         #[cfg(feature = "device")]
         mod verbs {
             $(#[test]

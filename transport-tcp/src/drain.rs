@@ -14,8 +14,9 @@
 //! come, sends a reset (RFC 1122 section 4.2.2.13). Linux lets the peer read what it had acknowledged before that, other
 //! systems throw it away (RFC 9112 section 9.6 has the story).
 //!
-//! A Unix-domain stream has no way between: what was written stands in the peer's queue, which outlives the sender. Its drain
-//! is over when all is written.
+//! A Unix-domain stream has no way between, and is never reset before everything that was written can be read. But the peer
+//! sees at once that this end is closed, and libzmq then drops what it has not read, if it was waiting for room at that
+//! moment. So acknowledged means read there, and nothing else is waited for.
 
 use std::mem;
 use std::time::Duration;
@@ -25,8 +26,8 @@ use crate::limits::{DRAIN_LOOK_FIRST, DRAIN_LOOK_MAX, DRAIN_QUIET_MIN};
 /// How far a drain is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Drain {
-    /// What was written is delivered: nothing is left to wait for.
-    delivered_when_written: bool,
+    /// See [`crate::socket::Connection::must_be_quiet`].
+    must_be_quiet: bool,
     /// The end of writing was said.
     pub(crate) shut: bool,
     /// The peer's end was read.
@@ -45,9 +46,9 @@ pub(crate) struct Drain {
 
 impl Drain {
     /// A drain that begins.
-    pub(crate) const fn new(delivered_when_written: bool) -> Self {
+    pub(crate) const fn new(must_be_quiet: bool) -> Self {
         Self {
-            delivered_when_written,
+            must_be_quiet,
             shut: false,
             ended: false,
             heard: false,
@@ -58,9 +59,9 @@ impl Drain {
         }
     }
 
-    /// Both sides are at their end, or ours is enough.
+    /// Both sides are at their end.
     pub(crate) fn is_over(&self) -> bool {
-        self.shut && (self.ended || self.delivered_when_written)
+        self.shut && self.ended
     }
 
     /// Something arrived and was dropped.
@@ -70,7 +71,7 @@ impl Drain {
 
     /// Whether to ask for a look after [`Drain::pause`]; once for each.
     pub(crate) fn asks_for_look(&mut self) -> bool {
-        self.shut && !self.is_over() && !mem::replace(&mut self.asked, true)
+        self.shut && !self.ended && !mem::replace(&mut self.asked, true)
     }
 
     pub(crate) fn pause(&self) -> Duration {
@@ -88,6 +89,9 @@ impl Drain {
 
     /// What a look came to, after a read. Returns whether the drain is over.
     pub(crate) fn look(&mut self, all_acknowledged: bool) -> bool {
+        if all_acknowledged && !self.must_be_quiet {
+            return true;
+        }
         let quiet = all_acknowledged && !mem::take(&mut self.heard);
         let was_quiet = mem::replace(&mut self.quiet, quiet);
         (self.due, self.asked) = (false, false);
@@ -105,7 +109,7 @@ mod tests {
 
     /// Looks until the drain is over, with what `see` says of each moment, and returns how long that took.
     fn drained(mut see: impl FnMut(Duration, &mut Drain) -> bool) -> Option<Duration> {
-        let (mut drain, mut now) = (Drain::new(false), Duration::ZERO);
+        let (mut drain, mut now) = (Drain::new(true), Duration::ZERO);
         drain.shut = true;
         while now < Duration::from_secs(60) {
             assert!(drain.asks_for_look() && !drain.asks_for_look(), "one look at a time");
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_peer_s_end_needs_no_look() {
-        let mut drain = Drain::new(false);
+        let mut drain = Drain::new(true);
         assert!(!drain.asks_for_look(), "there is more to write");
         drain.ended = true;
         assert!(!drain.is_over());
@@ -167,10 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_when_it_is_written_needs_neither() {
-        let mut drain = Drain::new(true);
-        assert!(!drain.is_over() && !drain.asks_for_look(), "there is more to write");
+    fn where_nothing_is_reset_all_may_go_on_until_everything_is_read() {
+        let mut drain = Drain::new(false);
         drain.shut = true;
-        assert!(drain.is_over() && !drain.asks_for_look());
+        for all_read in [false, false, true] {
+            assert!(drain.asks_for_look());
+            drain.set_due();
+            drain.heard();
+            assert_eq!(drain.look(all_read), all_read);
+        }
     }
 }

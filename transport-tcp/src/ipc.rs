@@ -192,6 +192,5 @@ fn set_buffers(fd: &OwnedFd, settings: &Settings) -> Result<(), Errno> {
 /// A socket that is connected.
 pub(crate) fn connection(fd: OwnedFd) -> Result<Connection, Errno> {
     let peer = credentials(&fd)?.to_string();
-    // Written bytes go into the peer's queue and stay there when this end is closed.
-    Ok(Connection { fd, peer, delivered_when_written: true })
+    Ok(Connection { fd, peer, must_be_quiet: false })
 }

@@ -74,8 +74,8 @@ pub(crate) struct Link {
     pub(crate) dirty: bool,
     /// The last poll that gave it a turn.
     pub(crate) served: u32,
-    /// See [`Connection::delivered_when_written`].
-    delivered_when_written: bool,
+    /// See [`Connection::must_be_quiet`].
+    must_be_quiet: bool,
     incoming: Incoming,
     outgoing: Outgoing,
     reported: u64,
@@ -100,7 +100,7 @@ impl Link {
         part_max: Option<u64>,
         low_mark: bool,
     ) -> Self {
-        let Connection { fd, peer, delivered_when_written } = connection;
+        let Connection { fd, peer, must_be_quiet } = connection;
         Self {
             fd,
             open,
@@ -113,7 +113,7 @@ impl Link {
             queued: false,
             dirty: false,
             served: 0,
-            delivered_when_written,
+            must_be_quiet,
             incoming: Incoming::new(part_max),
             outgoing: Outgoing::new(if low_mark { QUEUE_BYTES_LOW } else { QUEUE_BYTES_MAX }),
             reported: 0,
@@ -292,7 +292,7 @@ impl Link {
 
     /// Stops delivering, and has what waits written.
     pub(crate) fn drain(&mut self, id: LinkId, io: &mut Io) {
-        self.state = State::Draining(Drain::new(self.delivered_when_written));
+        self.state = State::Draining(Drain::new(self.must_be_quiet));
         self.incoming.abandon(&mut io.buffers);
         self.paused = false;
         self.listen_again(id, io);

@@ -29,8 +29,8 @@ pub(crate) struct Connection {
     pub(crate) fd: OwnedFd,
     /// What the peer is called.
     pub(crate) peer: String,
-    /// What was written is with the peer already, which can read it however late, also when this end is closed.
-    pub(crate) delivered_when_written: bool,
+    /// To close it while something arrives tells the peer of a reset, which may cost it what it has not read.
+    pub(crate) must_be_quiet: bool,
 }
 
 /// A socket that waits for connections.

@@ -188,8 +188,7 @@ pub(crate) fn accept(listener: impl AsFd) -> Result<Connection, Errno> {
 }
 
 fn connection(fd: OwnedFd, peer: &SocketAddr) -> Connection {
-    // A reset overtakes what is on its way.
-    Connection { fd, peer: peer.to_string(), delivered_when_written: false }
+    Connection { fd, peer: peer.to_string(), must_be_quiet: true }
 }
 
 fn refusal(error: Errno) -> Refusal {

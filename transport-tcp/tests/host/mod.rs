@@ -102,6 +102,11 @@ impl Host {
         out
     }
 
+    /// Polls, and keeps what it says.
+    pub(crate) fn go_on(&mut self) {
+        self.driver.poll(self.now, &mut self.said, self.budget);
+    }
+
     /// Polls and waits until nothing more happens by itself.
     pub(crate) fn idle(&mut self) {
         loop {
