@@ -273,7 +273,12 @@ fn end(socket: *mut c_void, address: *const c_char, bound_first: bool) -> c_int 
         let sock = Sock::find(socket)?;
         // SAFETY: a string of the caller's.
         let address = unsafe { text(address) }?;
-        let unbind = || sock.socket.unbind(address);
+        // libzmq knows what a wildcard became, and not the wildcard.
+        let wild = address.ends_with(":*") || address == "ipc://*";
+        let unbind = || match wild {
+            true => Err(Error::NoSuchEndpoint(address.into())),
+            false => sock.socket.unbind(address),
+        };
         let disconnect = || sock.socket.disconnect(address);
         let ended =
             if bound_first { unbind().or_else(|_| disconnect()) } else { disconnect().or_else(|_| unbind()) };

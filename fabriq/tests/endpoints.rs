@@ -6,6 +6,8 @@ use fabriq::{Error, Socket, SocketType};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const STREAMS: [&str; 2] = ["tcp://127.0.0.1:*", "ipc://*"];
+
 /// Waits until nobody takes what `socket` would send.
 fn until_alone(socket: &Socket) {
     let start = Instant::now();
@@ -18,17 +20,19 @@ fn until_alone(socket: &Socket) {
 
 #[test]
 fn unbinding_closes_the_links_that_were_accepted() {
-    let context = fabriq::context().unwrap();
-    let push = context.socket(SocketType::Push).unwrap();
-    let pull = context.socket(SocketType::Pull).unwrap();
-    let endpoint = push.bind("tcp://127.0.0.1:*").unwrap();
-    pull.connect(endpoint.as_str()).unwrap();
-    push.send("a").unwrap();
-    assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "a");
-    push.send("queued").unwrap();
-    push.unbind(endpoint.as_str()).unwrap();
-    until_alone(&push);
-    assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "queued", "within the linger time");
+    for wildcard in STREAMS {
+        let context = fabriq::context().unwrap();
+        let push = context.socket(SocketType::Push).unwrap();
+        let pull = context.socket(SocketType::Pull).unwrap();
+        let endpoint = push.bind(wildcard).unwrap();
+        pull.connect(endpoint.as_str()).unwrap();
+        push.send("a").unwrap();
+        assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "a");
+        push.send("queued").unwrap();
+        push.unbind(endpoint.as_str()).unwrap();
+        until_alone(&push);
+        assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "queued", "within the linger time");
+    }
 }
 
 #[test]
@@ -47,7 +51,7 @@ fn unbinding_a_name_keeps_in_process_links() {
 
 #[test]
 fn disconnecting_drops_what_was_not_taken_and_sends_what_was_queued() {
-    for url in ["tcp://127.0.0.1:*", "inproc://disconnecting"] {
+    for url in ["tcp://127.0.0.1:*", "ipc://*", "inproc://disconnecting"] {
         let context = fabriq::context().unwrap();
         let here = context.socket(SocketType::Pair).unwrap();
         let there = context.socket(SocketType::Pair).unwrap();
@@ -66,20 +70,22 @@ fn disconnecting_drops_what_was_not_taken_and_sends_what_was_queued() {
 
 #[test]
 fn without_reconnects_a_lost_link_takes_its_pipe_along() {
-    let context = fabriq::context().unwrap();
-    let here = context.socket(SocketType::Pair).unwrap();
-    here.set_options(|options| options.reconnect_interval = None).unwrap();
-    let there = context.socket(SocketType::Pair).unwrap();
-    let endpoint = there.bind("tcp://127.0.0.1:*").unwrap();
-    here.connect(endpoint.as_str()).unwrap();
-    here.send("a").unwrap();
-    assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "a");
-    there.unbind(endpoint.as_str()).unwrap();
-    until_alone(&here);
-    there.bind(endpoint.as_str()).unwrap();
-    here.connect(endpoint.as_str()).unwrap();
-    here.send_timeout("b", PATIENCE).unwrap();
-    assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "b");
+    for wildcard in STREAMS {
+        let context = fabriq::context().unwrap();
+        let here = context.socket(SocketType::Pair).unwrap();
+        here.set_options(|options| options.reconnect_interval = None).unwrap();
+        let there = context.socket(SocketType::Pair).unwrap();
+        let endpoint = there.bind(wildcard).unwrap();
+        here.connect(endpoint.as_str()).unwrap();
+        here.send("a").unwrap();
+        assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "a");
+        there.unbind(endpoint.as_str()).unwrap();
+        until_alone(&here);
+        there.bind(endpoint.as_str()).unwrap();
+        here.connect(endpoint.as_str()).unwrap();
+        here.send_timeout("b", PATIENCE).unwrap();
+        assert_eq!(there.recv_timeout(PATIENCE).unwrap().body(), "b");
+    }
 }
 
 #[test]

@@ -177,17 +177,19 @@ fn drops_disturb_nobody(endpoint: &str) {
     let context = fabriq::context().unwrap();
     let traffic = Traffic::start(&context, endpoint);
     for _ in 0..10 {
-        let sockets: Vec<_> = [endpoint, "inproc://dropped"]
+        let mut listener = String::new();
+        let sockets: Vec<_> = ["inproc://dropped", endpoint]
             .into_iter()
             .flat_map(|endpoint| {
                 let (bound, dialled) =
                     (socket(&context, SocketType::Pair), socket(&context, SocketType::Pair));
-                dialled.connect(bound.bind(endpoint).unwrap().as_str()).unwrap();
+                listener = bound.bind(endpoint).unwrap().to_string();
+                dialled.connect(&listener).unwrap();
                 dialled.send("for the parent").unwrap();
                 [bound, dialled]
             })
             .collect();
-        let monitor = sockets[0].monitor().unwrap();
+        let monitor = sockets[2].monitor().unwrap();
         // The child's copies of the very same things.
         let sockets_too = std::mem::ManuallyDrop::new(sockets);
         let context_too = std::mem::ManuallyDrop::new(context.clone());
@@ -204,8 +206,11 @@ fn drops_disturb_nobody(endpoint: &str) {
         let sockets = std::mem::ManuallyDrop::into_inner(sockets_too);
         assert_eq!(sockets[0].recv().unwrap().body(), "for the parent");
         assert_eq!(sockets[2].recv().unwrap().body(), "for the parent");
-        sockets[0].send("still up").unwrap();
-        assert_eq!(sockets[1].recv().unwrap().body(), "still up");
+        sockets[2].send("still up").unwrap();
+        assert_eq!(sockets[3].recv().unwrap().body(), "still up");
+        if let Some(path) = listener.strip_prefix("ipc://") {
+            assert!(std::path::Path::new(path).exists(), "the child has removed {path}");
+        }
         let gone = |kind: &fabriq::EventKind| matches!(kind, fabriq::EventKind::Disconnected(..));
         assert!(!wire::events_now(&monitor).iter().any(gone));
     }
@@ -215,6 +220,12 @@ fn drops_disturb_nobody(endpoint: &str) {
 #[test]
 fn drops_disturb_nobody_over_tcp() {
     drops_disturb_nobody("tcp://127.0.0.1:*");
+}
+
+/// The file of a listener, too, is the parent's.
+#[test]
+fn drops_disturb_nobody_over_ipc() {
+    drops_disturb_nobody("ipc://*");
 }
 
 /// A child that makes its own context talks as anybody does, also to its parent.
@@ -248,6 +259,11 @@ fn a_child_with_its_own_context_over_tcp() {
     a_child_with_its_own_context("tcp://127.0.0.1:*");
 }
 
+#[test]
+fn a_child_with_its_own_context_over_ipc() {
+    a_child_with_its_own_context("ipc://*");
+}
+
 /// The same over an RDMA device, whose memory, queues and descriptors a child has copies of.
 #[cfg(feature = "device")]
 mod verbs {
@@ -255,7 +271,7 @@ mod verbs {
 
     fn endpoint() -> String {
         let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
-        verbs.local().expect("an RDMA device with an IPv4 address; these tests need one").to_string()
+        verbs.local("verbs").expect("an RDMA device with an IPv4 address; these tests need one").to_string()
     }
 
     #[test]

@@ -380,6 +380,7 @@ fn allocations_per_message(endpoint: &str) -> f64 {
 fn a_warm_message_allocates_nothing() {
     assert_eq!(allocations_per_message("inproc://warm"), 0.0);
     assert_eq!(allocations_per_message("tcp://127.0.0.1:*"), 0.0);
+    assert_eq!(allocations_per_message("ipc://*"), 0.0);
 }
 
 #[test]

@@ -443,7 +443,7 @@ fn immediate_pipes_exist_while_their_peer_is_there(context: &Context, endpoint: 
 #[cfg(feature = "device")]
 fn rdma_endpoint() -> String {
     let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
-    verbs.local().expect("an RDMA device with an IPv4 address; these tests need one").to_string()
+    verbs.local("verbs").expect("an RDMA device with an IPv4 address; these tests need one").to_string()
 }
 
 macro_rules! over_every_transport {
@@ -464,6 +464,12 @@ macro_rules! over_wires {
             $(#[test]
             fn $test() {
                 super::$test(&fabriq::context().unwrap(), "tcp://127.0.0.1:*");
+            })*
+        }
+        mod ipc {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), "ipc://*");
             })*
         }
         #[cfg(feature = "device")]

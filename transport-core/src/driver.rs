@@ -30,9 +30,9 @@ pub trait Transport: fmt::Debug + Send + Sync {
         None
     }
 
-    /// An endpoint to bind that other processes of this host can reach, with a wildcard for the port: for programs that
-    /// try a transport out. `None` where there is none, or only the user knows.
-    fn local(&self) -> Option<Endpoint> {
+    /// An endpoint of one of its schemes to bind that other processes of this host can reach, with a wildcard for what makes
+    /// it unlike others: for programs that try a transport out. `None` where there is none, or only the user knows.
+    fn local(&self, _scheme: &str) -> Option<Endpoint> {
         None
     }
 }

@@ -7,7 +7,7 @@ use crate::endpoint::{Endpoint, EndpointError};
 #[non_exhaustive]
 pub enum OpenError {
     /// The address is taken.
-    #[error("cannot bind {0}: the address is in use; choose another port or `*`, or stop whoever holds it")]
+    #[error("cannot bind {0}: the address is in use; choose another one or `*`, or stop whoever holds it")]
     AddressInUse(Endpoint),
     /// The address belongs to no interface of this host.
     #[error(

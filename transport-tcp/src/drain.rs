@@ -13,6 +13,10 @@
 //! Why not close as soon as everything is acknowledged: to close over bytes that nobody has read, or that are still to
 //! come, sends a reset (RFC 1122 section 4.2.2.13). Linux lets the peer read what it had acknowledged before that, other
 //! systems throw it away (RFC 9112 section 9.6 has the story).
+//!
+//! A Unix-domain stream has no way between, and is never reset before everything that was written can be read. But the peer
+//! sees at once that this end is closed, and libzmq then drops what it has not read, if it was waiting for room at that
+//! moment. So acknowledged means read there, and nothing else is waited for.
 
 use std::mem;
 use std::time::Duration;
@@ -22,6 +26,8 @@ use crate::limits::{DRAIN_LOOK_FIRST, DRAIN_LOOK_MAX, DRAIN_QUIET_MIN};
 /// How far a drain is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Drain {
+    /// See [`crate::socket::Connection::must_be_quiet`].
+    must_be_quiet: bool,
     /// The end of writing was said.
     pub(crate) shut: bool,
     /// The peer's end was read.
@@ -40,8 +46,9 @@ pub(crate) struct Drain {
 
 impl Drain {
     /// A drain that begins.
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(must_be_quiet: bool) -> Self {
         Self {
+            must_be_quiet,
             shut: false,
             ended: false,
             heard: false,
@@ -82,6 +89,9 @@ impl Drain {
 
     /// What a look came to, after a read. Returns whether the drain is over.
     pub(crate) fn look(&mut self, all_acknowledged: bool) -> bool {
+        if all_acknowledged && !self.must_be_quiet {
+            return true;
+        }
         let quiet = all_acknowledged && !mem::take(&mut self.heard);
         let was_quiet = mem::replace(&mut self.quiet, quiet);
         (self.due, self.asked) = (false, false);
@@ -99,7 +109,7 @@ mod tests {
 
     /// Looks until the drain is over, with what `see` says of each moment, and returns how long that took.
     fn drained(mut see: impl FnMut(Duration, &mut Drain) -> bool) -> Option<Duration> {
-        let (mut drain, mut now) = (Drain::new(), Duration::ZERO);
+        let (mut drain, mut now) = (Drain::new(true), Duration::ZERO);
         drain.shut = true;
         while now < Duration::from_secs(60) {
             assert!(drain.asks_for_look() && !drain.asks_for_look(), "one look at a time");
@@ -152,11 +162,23 @@ mod tests {
 
     #[test]
     fn the_peer_s_end_needs_no_look() {
-        let mut drain = Drain::new();
+        let mut drain = Drain::new(true);
         assert!(!drain.asks_for_look(), "there is more to write");
         drain.ended = true;
         assert!(!drain.is_over());
         drain.shut = true;
         assert!(drain.is_over() && !drain.asks_for_look());
+    }
+
+    #[test]
+    fn where_nothing_is_reset_all_may_go_on_until_everything_is_read() {
+        let mut drain = Drain::new(false);
+        drain.shut = true;
+        for all_read in [false, false, true] {
+            assert!(drain.asks_for_look());
+            drain.set_due();
+            drain.heard();
+            assert_eq!(drain.look(all_read), all_read);
+        }
     }
 }

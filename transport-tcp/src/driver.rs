@@ -14,29 +14,28 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
 use std::mem::{self, MaybeUninit};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hosts::{Answer, Host, Names, Place, Question, Resolved};
+use hosts::{Answer, Names, Question};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use transport_core::{
     Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Grant, Hello, LinkId, LinkLimits,
-    Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, Slab, SlabKey, Tuning,
-    Wake,
+    Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, Slab, SlabKey, Wake,
 };
 
-use crate::address::Address;
+use crate::address::{Address, Located, Route};
 use crate::incoming::Buffers;
 use crate::limits::{
     ACCEPT_MAX, ACCEPT_REST_MS, EVENTS_MAX, HOT_MAX, HOT_MISSES_MAX, LOOK_EVERY, LOW_MARK_MAX,
 };
 use crate::link::{self, Io, Link, State, Turn};
 use crate::outgoing::SendBuffers;
-use crate::socket;
+use crate::socket::{self, Connection, Dial, Listener, Refusal, Settings};
+use crate::tcp;
 
 /// Marks an open's token: the top bit of the index, which no table ever reaches.
 const OPEN_BIT: u64 = 1 << 31;
@@ -46,25 +45,23 @@ const BELL: u64 = u64::MAX;
 /// An endpoint that is being bound or dialled.
 struct Opened {
     endpoint: Endpoint,
+    role: Role,
     hello: Hello,
     limits: LinkLimits,
-    tuning: Tuning,
-    /// See [`LOW_MARK_MAX`].
-    low_mark: bool,
+    settings: Settings,
     stage: Stage,
     deadline: Option<Instant>,
 }
 
 enum Stage {
     /// Waits for the resolver.
-    Resolving(Role),
-    Listening(OwnedFd),
-    /// `next` are the addresses left to try, the last one first.
+    Resolving,
+    Listening(Listener),
+    /// `next` are the routes left to try, the last one first.
     Dialling {
         fd: OwnedFd,
-        address: SocketAddr,
-        next: Vec<SocketAddr>,
-        sources: Vec<SocketAddr>,
+        route: Route,
+        next: Vec<Route>,
     },
     /// A link waits for the peer's greeting.
     Greeting,
@@ -133,58 +130,54 @@ impl TcpDriver {
 
     // ---- opens ----
 
-    fn listen(&mut self, open: OpenId, address: Result<SocketAddr, Errno>) {
+    /// Goes the ways that there are, the first one first.
+    fn set_out(&mut self, open: OpenId, role: Role, routes: Result<Vec<Route>, Errno>) {
+        match (role, routes) {
+            (Role::Bind, Ok(routes)) => self.listen(open, &routes),
+            (Role::Connect, Ok(mut routes)) => {
+                routes.reverse();
+                self.dial(open, routes);
+            }
+            (_, Err(error)) => self.refused(open, error.into()),
+        }
+    }
+
+    fn listen(&mut self, open: OpenId, routes: &[Route]) {
         let Some(opened) = self.opens.find_mut(open) else {
             return;
         };
         let epoll = &self.io.epoll;
-        let bound = address.and_then(|address| {
-            let (fd, real) = socket::listen(&address, &opened.tuning, opened.low_mark)?;
-            epoll::add(epoll, &fd, open_token(open), EventFlags::IN)?;
-            Ok((fd, real))
+        let bound = routes.first().ok_or(Errno::ADDRNOTAVAIL.into()).and_then(|route| {
+            let (listener, real) = socket::listen(route, &opened.settings)?;
+            epoll::add(epoll, &listener, open_token(open), EventFlags::IN)?;
+            Ok((listener, real))
         });
         match bound {
-            Ok((fd, real)) => {
-                opened.stage = Stage::Listening(fd);
-                let endpoint = opened.endpoint.with_address(&real.to_string());
+            Ok((listener, real)) => {
+                opened.stage = Stage::Listening(listener);
+                let endpoint = opened.endpoint.with_address(&real);
                 self.pending.push_back(Completion::Bound { open, endpoint });
             }
-            Err(error) => {
-                let endpoint = opened.endpoint.clone();
-                let error = match error {
-                    Errno::ADDRINUSE => OpenError::AddressInUse(endpoint),
-                    Errno::ADDRNOTAVAIL | Errno::NODEV => OpenError::AddressNotAvailable(endpoint),
-                    error => OpenError::System { endpoint, why: remedy(error), errno: error.raw_os_error() },
-                };
-                self.fail(open, error);
-            }
+            Err(refusal) => self.refused(open, refusal),
         }
     }
 
-    fn dial(&mut self, open: OpenId, mut next: Vec<SocketAddr>, sources: Vec<SocketAddr>) {
-        let mut last = Errno::ADDRNOTAVAIL;
-        while let Some(address) = next.pop() {
+    fn dial(&mut self, open: OpenId, mut next: Vec<Route>) {
+        let mut last = Errno::ADDRNOTAVAIL.into();
+        while let Some(route) = next.pop() {
             let Some(opened) = self.opens.find_mut(open) else {
                 return;
             };
-            let source = sources.iter().find(|source| source.is_ipv4() == address.is_ipv4());
-            if source.is_none() && !sources.is_empty() {
-                last = Errno::AFNOSUPPORT;
-                continue;
-            }
-            let dialled = socket::dial(&address, source, &opened.tuning, opened.low_mark);
-            let dialled = dialled.and_then(|(fd, through)| {
-                if through {
-                    socket::dialled(&fd)?;
-                } else {
-                    epoll::add(&self.io.epoll, &fd, open_token(open), EventFlags::OUT)?;
+            let dialled = socket::dial(&route, &opened.settings).and_then(|dial| {
+                if let Dial::Pending(fd) = &dial {
+                    epoll::add(&self.io.epoll, fd, open_token(open), EventFlags::OUT)?;
                 }
-                Ok((fd, through))
+                Ok(dial)
             });
             match dialled {
-                Ok((fd, true)) => return self.dialled(open, fd, address),
-                Ok((fd, false)) => {
-                    opened.stage = Stage::Dialling { fd, address, next, sources };
+                Ok(Dial::Through(connection)) => return self.dialled(open, connection),
+                Ok(Dial::Pending(fd)) => {
+                    opened.stage = Stage::Dialling { fd, route, next };
                     opened.deadline = None;
                     if !opened.limits.connect_timeout.is_zero() {
                         self.untimed.push(Timed::Open(open));
@@ -192,10 +185,10 @@ impl TcpDriver {
                     self.pending.push_back(Completion::Progress { open, progress: Progress::Dialling });
                     return;
                 }
-                Err(error) => last = error,
+                Err(refusal) => last = refusal,
             }
         }
-        self.unreachable(open, last.to_string(), last.raw_os_error());
+        self.refused(open, last);
     }
 
     /// A dialled socket became writable or its time is up.
@@ -206,25 +199,25 @@ impl TcpDriver {
         if !matches!(opened.stage, Stage::Dialling { .. }) {
             return;
         }
-        let stage = mem::replace(&mut opened.stage, Stage::Resolving(Role::Connect));
-        let Stage::Dialling { fd, address, next, sources } = stage else {
+        let stage = mem::replace(&mut opened.stage, Stage::Resolving);
+        let Stage::Dialling { fd, route, next } = stage else {
             return;
         };
         opened.deadline = None;
         let _ = epoll::delete(&self.io.epoll, &fd);
-        let result = if timed_out { Err(Errno::TIMEDOUT) } else { socket::dialled(&fd) };
+        let result = if timed_out { Err(Errno::TIMEDOUT.into()) } else { socket::dialled(fd, &route) };
         match result {
-            Ok(()) => self.dialled(open, fd, address),
-            Err(error) if next.is_empty() => self.unreachable(open, error.to_string(), error.raw_os_error()),
-            Err(_) => self.dial(open, next, sources),
+            Ok(connection) => self.dialled(open, connection),
+            Err(refusal) if next.is_empty() => self.refused(open, refusal),
+            Err(_) => self.dial(open, next),
         }
     }
 
     /// A dialled connection stands.
-    fn dialled(&mut self, open: OpenId, fd: OwnedFd, address: SocketAddr) {
-        let number = fd.as_raw_fd();
-        self.pending.push_back(Completion::Progress { open, progress: Progress::Connected { fd: number } });
-        match self.greet(open, fd, address, true) {
+    fn dialled(&mut self, open: OpenId, connection: Connection) {
+        let fd = connection.fd.as_raw_fd();
+        self.pending.push_back(Completion::Progress { open, progress: Progress::Connected { fd } });
+        match self.greet(open, connection, true) {
             Ok(()) => {
                 if let Some(opened) = self.opens.find_mut(open) {
                     opened.stage = Stage::Greeting;
@@ -235,9 +228,9 @@ impl TcpDriver {
     }
 
     /// Makes a link of a connection, and says hello.
-    fn greet(&mut self, open: OpenId, fd: OwnedFd, peer: SocketAddr, dialled: bool) -> Result<(), Errno> {
+    fn greet(&mut self, open: OpenId, connection: Connection, dialled: bool) -> Result<(), Errno> {
         let opened = self.opens.find(open).ok_or(Errno::CANCELED)?;
-        let link = Link::new(fd, open, peer, dialled, opened.limits.part_max, opened.low_mark);
+        let link = Link::new(connection, open, dialled, opened.limits.part_max, opened.settings.low_mark);
         link.greet(&opened.hello)?;
         let timed = !opened.limits.handshake_timeout.is_zero();
         let id = self.links.insert(link);
@@ -261,6 +254,18 @@ impl TcpDriver {
         }
     }
 
+    /// A bind or a dial that came to nothing.
+    fn refused(&mut self, open: OpenId, refusal: Refusal) {
+        if let Some(opened) = self.opens.find(open) {
+            let endpoint = opened.endpoint.clone();
+            let error = match opened.role {
+                Role::Bind => refusal.into_bind_error(endpoint),
+                Role::Connect => refusal.into_dial_error(endpoint),
+            };
+            self.fail(open, error);
+        }
+    }
+
     fn unreachable(&mut self, open: OpenId, why: String, errno: i32) {
         if let Some(opened) = self.opens.find(open) {
             let endpoint = opened.endpoint.clone();
@@ -276,14 +281,14 @@ impl TcpDriver {
             let Stage::Listening(listener) = &opened.stage else {
                 return;
             };
-            match socket::accept(listener) {
-                Ok((fd, peer)) => {
-                    let address = peer.to_string();
-                    let progress = Progress::Accepted { peer: address.clone(), fd: fd.as_raw_fd() };
+            match listener.accept() {
+                Ok(connection) => {
+                    let (peer, fd) = (connection.peer.clone(), connection.fd.as_raw_fd());
+                    let progress = Progress::Accepted { peer: peer.clone(), fd };
                     self.pending.push_back(Completion::Progress { open, progress });
-                    if let Err(error) = self.greet(open, fd, peer, false) {
+                    if let Err(error) = self.greet(open, connection, false) {
                         let reason = DownReason::Broken(error.raw_os_error());
-                        let progress = Progress::HandshakeFailed { peer: address, reason };
+                        let progress = Progress::HandshakeFailed { peer, reason };
                         self.pending.push_back(Completion::Progress { open, progress });
                     }
                 }
@@ -331,25 +336,14 @@ impl TcpDriver {
     }
 
     fn take_answer(&mut self, Answer { open, result }: Answer) {
-        let Some(Stage::Resolving(role)) = self.opens.find(open).map(|opened| &opened.stage) else {
+        let Some(opened) = self.opens.find(open).filter(|opened| matches!(opened.stage, Stage::Resolving))
+        else {
             return;
         };
-        match (*role, result) {
-            (Role::Bind, Ok(Resolved { targets, .. })) => {
-                let first = targets.first().copied().ok_or(Errno::ADDRNOTAVAIL);
-                self.listen(open, first);
-            }
-            (Role::Connect, Ok(Resolved { mut targets, sources })) => {
-                targets.reverse();
-                self.dial(open, targets, sources);
-            }
-            (Role::Bind, Err(why)) => {
-                if let Some(opened) = self.opens.find(open) {
-                    let endpoint = opened.endpoint.clone();
-                    self.fail(open, OpenError::System { endpoint, why, errno: Errno::NODEV.raw_os_error() });
-                }
-            }
-            (Role::Connect, Err(why)) => self.unreachable(open, why, Errno::HOSTUNREACH.raw_os_error()),
+        match (opened.role, result) {
+            (role, Ok(resolved)) => self.set_out(open, role, tcp::routes(&resolved)),
+            (Role::Bind, Err(why)) => self.refused(open, Refusal::Said(Errno::NODEV, why)),
+            (Role::Connect, Err(why)) => self.refused(open, Refusal::Said(Errno::HOSTUNREACH, why)),
         }
     }
 
@@ -487,7 +481,7 @@ impl TcpDriver {
 
     fn end_greeting(&mut self, link: &Link, reason: DownReason) {
         if !link.dialled {
-            let progress = Progress::HandshakeFailed { peer: link.peer.to_string(), reason };
+            let progress = Progress::HandshakeFailed { peer: link.peer.clone(), reason };
             self.pending.push_back(Completion::Progress { open: link.open, progress });
             return;
         }
@@ -585,7 +579,7 @@ impl TcpDriver {
                 link.state = State::Up;
                 link.deadline = None;
                 let (open, dialled) = (link.open, link.dialled);
-                let (address, fd) = (link.peer.to_string(), link.fd.as_raw_fd());
+                let (address, fd) = (mem::take(&mut link.peer), link.fd.as_raw_fd());
                 let hello_took = self.now.zip(link.since).map_or(Duration::ZERO, |(now, since)| now - since);
                 let peer = PeerInfo { hello, address, identity: None, fd, hello_took };
                 out.push(Completion::Up { link: id, open, peer: Box::new(peer) });
@@ -632,31 +626,15 @@ impl Driver for TcpDriver {
     fn open(&mut self, request: Open) -> Result<OpenId, OpenError> {
         let Open { endpoint, role, hello, identity, limits, tuning, .. } = request;
         let low_mark = (1..=LOW_MARK_MAX).contains(&identity.send_hwm);
-        let address = Address::parse(&endpoint)?;
-        let (target, source) = match role {
-            Role::Bind => (address.listen(&endpoint)?, None),
-            Role::Connect => address.dial(&endpoint)?,
-        };
-        let stage = Stage::Resolving(role);
+        let located = Address::parse(&endpoint)?.locate(&endpoint, role, tuning.ipv6)?;
+        let (settings, stage) = (Settings { tuning, low_mark }, Stage::Resolving);
         let failed = endpoint.clone();
         let open =
-            self.opens.insert(Opened { endpoint, hello, limits, tuning, low_mark, stage, deadline: None });
-        let ipv6 = tuning.ipv6;
-        let number = |place: &Place| place.numeric(ipv6);
-        match (role, number(&target), source.as_ref().map(number)) {
-            (Role::Bind, Some(address), _) => self.listen(open, address),
-            (Role::Connect, Some(Ok(address)), None) => self.dial(open, vec![address], Vec::new()),
-            (Role::Connect, Some(Ok(address)), Some(Some(Ok(mut from)))) => {
-                if source.is_some_and(|source| source.host == Host::Any) {
-                    from = any_like(&address, from.port());
-                }
-                self.dial(open, vec![address], vec![from]);
-            }
-            (Role::Connect, Some(Err(error)), _) | (_, _, Some(Some(Err(error)))) => {
-                self.unreachable(open, error.to_string(), error.raw_os_error());
-            }
-            _ => {
-                if let Err((why, error)) = self.ask(Question { open, target, source, ipv6 }) {
+            self.opens.insert(Opened { endpoint, role, hello, limits, settings, stage, deadline: None });
+        match located {
+            Located::Here(routes) => self.set_out(open, role, routes),
+            Located::Names { target, source } => {
+                if let Err((why, error)) = self.ask(Question { open, target, source, ipv6: tuning.ipv6 }) {
                     self.opens.remove(open);
                     return Err(OpenError::System { endpoint: failed, why, errno: error.raw_os_error() });
                 }
@@ -676,10 +654,13 @@ impl Driver for TcpDriver {
             return;
         };
         match &opened.stage {
-            Stage::Listening(fd) | Stage::Dialling { fd, .. } => {
+            Stage::Listening(listener) => {
+                let _ = epoll::delete(&self.io.epoll, listener);
+            }
+            Stage::Dialling { fd, .. } => {
                 let _ = epoll::delete(&self.io.epoll, fd);
             }
-            Stage::Resolving(_) | Stage::Greeting => {}
+            Stage::Resolving | Stage::Greeting => {}
         }
         // Links that were not up by now never will be.
         let greeting = |link: &Link| link.open == open && link.state == State::Greeting;
@@ -832,26 +813,8 @@ fn open_token(open: OpenId) -> EventData {
     EventData::new_u64(SlabKey::from(open).to_u64() | OPEN_BIT)
 }
 
-/// The unspecified address of the same family.
-fn any_like(address: &SocketAddr, port: u16) -> SocketAddr {
-    match address {
-        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, port).into(),
-        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, port).into(),
-    }
-}
-
 /// For an error that concerns no endpoint.
 fn nowhere() -> Endpoint {
     // The text is constant and valid; parsing it cannot fail.
     Endpoint::parse("tcp://*:*").unwrap_or_else(|_| unreachable!("a constant URL parses"))
-}
-
-fn remedy(error: Errno) -> String {
-    let remedy = match error {
-        Errno::ACCESS | Errno::PERM => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
-        Errno::MFILE | Errno::NFILE => "; raise the limit of open files",
-        Errno::AFNOSUPPORT => "; this host has that address family switched off",
-        _ => "",
-    };
-    format!("{error}{remedy}")
 }

@@ -4,10 +4,11 @@
 use std::convert::Infallible;
 
 use transport_core::limits::FRAME_MAX;
-use transport_core::{Completion, DownReason, Endpoint, FramePool, LinkId, Part, SlabKey, Violation};
+use transport_core::{Completion, DownReason, Endpoint, FramePool, LinkId, Part, Role, SlabKey, Violation};
 
 use crate::address::Address;
 use crate::incoming::{Buffers, Incoming, Stop};
+use crate::ipc::Name;
 use crate::limits::{COMMAND_MAX, QUEUE_BYTES_MAX};
 use crate::outgoing::{Outgoing, SendBuffers};
 use crate::zmtp;
@@ -36,12 +37,23 @@ pub fn check_endpoint(bytes: &[u8]) {
         return;
     };
     match Address::parse(&endpoint) {
-        Ok(address) => {
+        Ok(Address::Tcp(address)) => {
             let (listens, dials) = (address.clone().listen(&endpoint), address.clone().dial(&endpoint));
             assert_eq!(listens.is_ok(), address.source.is_none());
             assert!(dials.is_err() || address.target.port > 0);
         }
-        Err(error) => assert!(error.to_string().contains("host:port")),
+        Ok(Address::Ipc(name)) => {
+            let dials = name.clone().locate(&endpoint, Role::Connect);
+            assert_eq!(dials.is_ok(), name != Name::Any);
+            assert_eq!(name.clone().locate(&endpoint, Role::Bind), Ok(name));
+        }
+        Err(error) => {
+            let said = error.to_string();
+            assert!(
+                ["host:port", "ipc://feed", "bytes long"].iter().any(|hint| said.contains(hint)),
+                "{said}"
+            );
+        }
     }
 }
 

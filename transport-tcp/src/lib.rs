@@ -1,13 +1,17 @@
-//! tcp:// for fabriq: byte streams that carry ZMTP 3.1 frames. Knows no patterns, mechanisms or sockets.
+//! tcp:// and ipc:// for fabriq: byte streams that carry ZMTP 3.1 frames. Knows no patterns, mechanisms or sockets.
 //!
 //! ```text
-//! address    tcp:// addresses, split and checked; resolves nothing
+//! address    what a URL names, and the routes there
+//! tcp        host:port, and TCP sockets; resolves nothing
+//! ipc        paths and abstract names, and Unix-domain sockets
 //! zmtp       greeting and frame header, sans-I/O
 //! incoming   bytes of one stream -> parts, sans-I/O
 //! outgoing   parts -> bytes of one stream, sans-I/O, and which of them went unseen
 //! drain      when a link that closes has said everything, sans-I/O
 //! link       one connection: socket, both halves, one turn at a time
-//! socket     the system calls that make sockets
+//! socket     sockets of either kind: listen, dial, accept
+//! socket_file      the file of a listening ipc socket
+//! credentials      the system call that tells who a peer is
 //! unacknowledged   the one that tells what is still on its way
 //! driver     epoll, links, opens, timers: the seam's contract
 //! ```
@@ -15,13 +19,17 @@
 #![deny(unsafe_code)]
 
 mod address;
+mod credentials;
 mod drain;
 mod driver;
 mod incoming;
+mod ipc;
 mod limits;
 mod link;
 mod outgoing;
 mod socket;
+mod socket_file;
+mod tcp;
 mod unacknowledged;
 mod zmtp;
 
@@ -29,7 +37,7 @@ use transport_core::{
     Capabilities, Delivery, Driver, DriverEnv, Endpoint, Flow, OpenError, SessionKind, Topology, Transport,
 };
 
-/// The transport behind `tcp://`. Holds nothing; each driver has its own epoll set.
+/// The transport behind `tcp://` and `ipc://`. Holds nothing; each driver has its own epoll set, for links of both.
 #[derive(Debug, Default)]
 pub struct TcpTransport(());
 
@@ -43,7 +51,7 @@ impl TcpTransport {
 
 impl Transport for TcpTransport {
     fn schemes(&self) -> &'static [&'static str] {
-        &["tcp"]
+        &["tcp", "ipc"]
     }
 
     fn capabilities(&self, endpoint: &Endpoint, _flow: Flow) -> Result<Capabilities, OpenError> {
@@ -62,8 +70,13 @@ impl Transport for TcpTransport {
         Ok(Box::new(driver::TcpDriver::new(env)?))
     }
 
-    fn local(&self) -> Option<Endpoint> {
-        Endpoint::parse("tcp://127.0.0.1:*").ok()
+    fn local(&self, scheme: &str) -> Option<Endpoint> {
+        let url = match scheme {
+            "tcp" => "tcp://127.0.0.1:*",
+            "ipc" => "ipc://*",
+            _ => return None,
+        };
+        Endpoint::parse(url).ok()
     }
 }
 

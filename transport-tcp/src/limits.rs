@@ -106,3 +106,10 @@ pub(crate) const DRAIN_LOOK_MAX: Duration = Duration::from_millis(100);
 /// For how long at least nothing may arrive before a drained link is closed without its peer's end. A process that is
 /// alive has answered by then, if it had a core.
 pub(crate) const DRAIN_QUIET_MIN: Duration = Duration::from_millis(20);
+
+/// Longest name behind `ipc://`, in bytes: what `sun_path` holds (unix(7)) but for its terminating zero, as in libzmq. An
+/// abstract name counts with its `@`.
+pub(crate) const IPC_NAME_MAX: usize = 107;
+
+/// Paths that are tried for `ipc://*`, each of 64 random bits.
+pub(crate) const WILDCARD_TRIES: usize = 16;

@@ -2,7 +2,6 @@
 //! timers.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::drain::Drain;
 use crate::incoming::{Buffers, Incoming, Stop};
 use crate::limits::{GATHER_MAX, QUEUE_BYTES_LOW, QUEUE_BYTES_MAX};
 use crate::outgoing::{Outgoing, SendBuffers};
+use crate::socket::Connection;
 use crate::unacknowledged::unacknowledged;
 use crate::zmtp;
 
@@ -59,7 +59,8 @@ pub(crate) enum Turn {
 pub(crate) struct Link {
     pub(crate) fd: OwnedFd,
     pub(crate) open: OpenId,
-    pub(crate) peer: SocketAddr,
+    /// What it is called; given away with its greeting.
+    pub(crate) peer: String,
     pub(crate) dialled: bool,
     pub(crate) state: State,
     /// When its greeting began, if that is timed.
@@ -73,6 +74,8 @@ pub(crate) struct Link {
     pub(crate) dirty: bool,
     /// The last poll that gave it a turn.
     pub(crate) served: u32,
+    /// See [`Connection::must_be_quiet`].
+    must_be_quiet: bool,
     incoming: Incoming,
     outgoing: Outgoing,
     reported: u64,
@@ -91,13 +94,13 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(
-        fd: OwnedFd,
+        connection: Connection,
         open: OpenId,
-        peer: SocketAddr,
         dialled: bool,
         part_max: Option<u64>,
         low_mark: bool,
     ) -> Self {
+        let Connection { fd, peer, must_be_quiet } = connection;
         Self {
             fd,
             open,
@@ -110,6 +113,7 @@ impl Link {
             queued: false,
             dirty: false,
             served: 0,
+            must_be_quiet,
             incoming: Incoming::new(part_max),
             outgoing: Outgoing::new(if low_mark { QUEUE_BYTES_LOW } else { QUEUE_BYTES_MAX }),
             reported: 0,
@@ -288,7 +292,7 @@ impl Link {
 
     /// Stops delivering, and has what waits written.
     pub(crate) fn drain(&mut self, id: LinkId, io: &mut Io) {
-        self.state = State::Draining(Drain::new());
+        self.state = State::Draining(Drain::new(self.must_be_quiet));
         self.incoming.abandon(&mut io.buffers);
         self.paused = false;
         self.listen_again(id, io);
@@ -459,7 +463,7 @@ impl Link {
             }
         }
         let over =
-            drain.is_over() || (drain.is_due() && !more && drain.look(unacknowledged(&self.fd) == Ok(0)));
+            !more && (drain.is_over() || (drain.is_due() && drain.look(unacknowledged(&self.fd) == Ok(0))));
         let turn = if over {
             Turn::Ended(DownReason::ClosedHere)
         } else if more {

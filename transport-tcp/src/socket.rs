@@ -1,95 +1,159 @@
-//! The system calls that make sockets: listen, dial, accept. Holds no state.
+//! The sockets of every scheme behind one face: listen, dial, accept. What is particular to a scheme is in its own file.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
-use socket2::SockRef;
-use transport_core::Tuning;
+use transport_core::{Endpoint, OpenError, Tuning};
 
-use crate::limits::UNSENT_LOW;
+use crate::address::Route;
+use crate::socket_file::SocketFile;
+use crate::{ipc, tcp};
 
-/// A new socket. `low_mark`: its owner wants to hear of a slow peer soon.
-fn open(address: &SocketAddr, tuning: &Tuning, low_mark: bool) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let fd =
-        net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    // A driver flushes when it has something worth sending; Nagle's wait would come on top. Accepted sockets inherit
-    // this and what follows; the buffer sizes must be set before a window is agreed on.
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    if low_mark {
-        // A system without this option only buffers more.
-        let _ = SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_LOW);
+/// How sockets are to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) tuning: Tuning,
+    /// Their owner wants to hear of a slow peer soon; see [`crate::limits::LOW_MARK_MAX`].
+    pub(crate) low_mark: bool,
+}
+
+impl Settings {
+    pub(crate) fn backlog(&self) -> i32 {
+        i32::try_from(self.tuning.backlog).unwrap_or(i32::MAX)
     }
-    if let Some(bytes) = tuning.send_buffer {
-        sockopt::set_socket_send_buffer_size(&fd, bytes as usize)?;
+}
+
+/// A connection that stands.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) fd: OwnedFd,
+    /// What the peer is called.
+    pub(crate) peer: String,
+    /// To close it while something arrives tells the peer of a reset, which may cost it what it has not read.
+    pub(crate) must_be_quiet: bool,
+}
+
+/// A socket that waits for connections.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Before the descriptor, since what it compares holds only as long as that is open.
+    _file: Option<SocketFile>,
+    fd: OwnedFd,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp,
+    Ipc(Settings),
+}
+
+/// What a dial has come to.
+#[derive(Debug)]
+pub(crate) enum Dial {
+    Through(Connection),
+    /// Writable when there is more to know: [`dialled`].
+    Pending(OwnedFd),
+}
+
+/// Why a socket cannot be bound or dialled.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The system's number says it all.
+    Plain(Errno),
+    /// In words, with the remedy.
+    Said(Errno, String),
+}
+
+impl From<Errno> for Refusal {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::MFILE | Errno::NFILE => {
+                Self::Said(error, format!("{error}; raise the limit of open files"))
+            }
+            _ => Self::Plain(error),
+        }
     }
-    if let Some(bytes) = tuning.receive_buffer {
-        sockopt::set_socket_recv_buffer_size(&fd, bytes as usize)?;
+}
+
+impl Refusal {
+    fn into_words(self) -> (String, i32) {
+        match self {
+            Self::Plain(error) => (error.to_string(), error.raw_os_error()),
+            Self::Said(error, why) => (why, error.raw_os_error()),
+        }
     }
-    Ok(fd)
+
+    /// As the error of a bind.
+    pub(crate) fn into_bind_error(self, endpoint: Endpoint) -> OpenError {
+        match self {
+            Self::Plain(Errno::ADDRINUSE) => OpenError::AddressInUse(endpoint),
+            Self::Plain(Errno::ADDRNOTAVAIL | Errno::NODEV) => OpenError::AddressNotAvailable(endpoint),
+            refusal => {
+                let (why, errno) = refusal.into_words();
+                OpenError::System { endpoint, why, errno }
+            }
+        }
+    }
+
+    /// As the error of a dial.
+    pub(crate) fn into_dial_error(self, endpoint: Endpoint) -> OpenError {
+        let (why, errno) = self.into_words();
+        OpenError::Unreachable { endpoint, why, errno }
+    }
 }
 
 /// A listening socket, and the address it really has.
-pub(crate) fn listen(
-    address: &SocketAddr,
-    tuning: &Tuning,
-    low_mark: bool,
-) -> Result<(OwnedFd, SocketAddr), Errno> {
-    let fd = open(address, tuning, low_mark)?;
-    // Connections of an earlier listener that linger in TIME_WAIT must not keep its port.
-    sockopt::set_socket_reuseaddr(&fd, true)?;
-    if address.is_ipv6() {
-        // `[::]` means IPv4 peers too, as in libzmq; whatever net.ipv6.bindv6only says.
-        sockopt::set_ipv6_v6only(&fd, false)?;
-    }
-    net::bind(&fd, address)?;
-    net::listen(&fd, i32::try_from(tuning.backlog).unwrap_or(i32::MAX))?;
-    let real = local(&fd)?;
-    Ok((fd, real))
-}
-
-/// A socket that dials, and whether it is through already.
-pub(crate) fn dial(
-    address: &SocketAddr,
-    source: Option<&SocketAddr>,
-    tuning: &Tuning,
-    low_mark: bool,
-) -> Result<(OwnedFd, bool), Errno> {
-    let fd = open(address, tuning, low_mark)?;
-    if let Some(source) = source {
-        sockopt::set_socket_reuseaddr(&fd, true)?;
-        net::bind(&fd, source)?;
-    }
-    match net::connect(&fd, address) {
-        Ok(()) => Ok((fd, true)),
-        Err(Errno::INPROGRESS | Errno::INTR) => Ok((fd, false)),
-        Err(error) => Err(error),
+pub(crate) fn listen(route: &Route, settings: &Settings) -> Result<(Listener, String), Refusal> {
+    match route {
+        Route::Tcp { to, .. } => {
+            let (fd, real) = tcp::listen(to, settings)?;
+            Ok((Listener { _file: None, fd, kind: Kind::Tcp }, real))
+        }
+        Route::Ipc(name) => {
+            let (fd, file, real) = ipc::listen(name, settings)?;
+            Ok((Listener { _file: file, fd, kind: Kind::Ipc(*settings) }, real))
+        }
     }
 }
 
-/// Whether a dialled socket that became writable is connected.
-pub(crate) fn dialled(fd: &OwnedFd) -> Result<(), Errno> {
-    sockopt::socket_error(fd)??;
-    // To dial a port of the ephemeral range on this host where nobody listens may connect a socket with itself: the
-    // system gave it that very port (simultaneous open, RFC 9293 section 3.5).
-    if net::getpeername(fd)? == Some(net::getsockname(fd)?) {
-        // Closed in good order it would keep the port in TIME_WAIT for a minute, from whoever comes to listen there.
-        let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
-        return Err(Errno::CONNREFUSED);
+/// Dials.
+pub(crate) fn dial(route: &Route, settings: &Settings) -> Result<Dial, Refusal> {
+    match route {
+        Route::Tcp { to, from } => match tcp::dial(to, from.as_ref(), settings)? {
+            (fd, true) => Ok(Dial::Through(tcp::dialled(fd, to)?)),
+            (fd, false) => Ok(Dial::Pending(fd)),
+        },
+        Route::Ipc(name) => Ok(Dial::Through(ipc::dial(name, settings)?)),
     }
-    Ok(())
 }
 
-/// The next connection.
-pub(crate) fn accept(listener: impl AsFd) -> Result<(OwnedFd, SocketAddr), Errno> {
-    let (fd, address) = net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-    Ok((fd, address.ok_or(Errno::CONNABORTED)?))
+/// What has become of a socket that was [`Dial::Pending`] and is writable.
+pub(crate) fn dialled(fd: OwnedFd, route: &Route) -> Result<Connection, Refusal> {
+    match route {
+        Route::Tcp { to, .. } => Ok(tcp::dialled(fd, to)?),
+        Route::Ipc(_) => Ok(ipc::connection(fd)?),
+    }
 }
 
-fn local(fd: &OwnedFd) -> Result<SocketAddr, Errno> {
-    SocketAddr::try_from(net::getsockname(fd)?)
+impl Listener {
+    /// The next connection.
+    pub(crate) fn accept(&self) -> Result<Connection, Errno> {
+        match &self.kind {
+            Kind::Tcp => tcp::accept(&self.fd),
+            Kind::Ipc(settings) => ipc::accept(&self.fd, settings),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
 }

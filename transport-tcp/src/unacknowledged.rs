@@ -1,5 +1,4 @@
-//! How much of a stream is still on its way: a system call that has no safe wrapper yet. The only file of this crate with
-//! `unsafe` in it.
+//! How much of a stream is still on its way: a system call that has no safe wrapper yet.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -11,7 +10,8 @@ use rustix::ioctl::{Getter, Opcode, ioctl};
 /// `SIOCOUTQ` (tcp(7)), by the name that has its number for every architecture.
 const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
 
-/// Bytes written that the peer's system has not acknowledged; the end of the stream counts as one.
+/// Bytes written that the peer's system has not acknowledged; the end of the stream counts as one. Of a Unix-domain socket,
+/// what the peer has not read, with the system's bookkeeping.
 pub(crate) fn unacknowledged(socket: impl AsFd) -> Result<usize, Errno> {
     // SAFETY: SIOCOUTQ stores one int where its argument points to, whatever kind of descriptor takes it, which is what
     // this getter has room for.
@@ -23,6 +23,7 @@ pub(crate) fn unacknowledged(socket: impl AsFd) -> Result<usize, Errno> {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -51,5 +52,16 @@ mod tests {
         there.read_exact(&mut body).unwrap();
         reaches(&here, 0);
         assert!(unacknowledged(std::io::pipe().unwrap().0).is_err());
+    }
+
+    #[test]
+    fn counts_until_the_peer_has_read_everything_from_a_unix_socket() {
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        here.write_all(&[7; 1000]).unwrap();
+        here.shutdown(Shutdown::Write).unwrap();
+        there.read_exact(&mut [0; 999]).unwrap();
+        assert!(unacknowledged(&here).unwrap() > 0);
+        there.read_exact(&mut [0]).unwrap();
+        assert_eq!(unacknowledged(&here), Ok(0));
     }
 }

@@ -60,7 +60,7 @@ impl Transport for VerbsTransport {
         why_unavailable().map(|why| why.to_string())
     }
 
-    fn local(&self) -> Option<Endpoint> {
+    fn local(&self, _scheme: &str) -> Option<Endpoint> {
         Endpoint::parse(&format!("verbs://{}:*", device_address()?)).ok()
     }
 }

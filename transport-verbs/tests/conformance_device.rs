@@ -17,7 +17,9 @@ impl Subject for Device {
     }
 
     fn fresh(&self) -> Endpoint {
-        VerbsTransport::new().local().expect("an RDMA device with an IPv4 address; these tests need one")
+        VerbsTransport::new()
+            .local("verbs")
+            .expect("an RDMA device with an IPv4 address; these tests need one")
     }
 
     fn nobody(&self) -> Option<Endpoint> {

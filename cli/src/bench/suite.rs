@@ -30,7 +30,7 @@ fn place(scheme: &str) -> Option<Place> {
         return Some(Place::Thread("inproc://fabriq-bench"));
     }
     let transport = fabriq::transports().into_iter().find(|known| known.schemes().contains(&scheme))?;
-    transport.local().map(|endpoint| Place::Process(endpoint.to_string()))
+    transport.local(scheme).map(|endpoint| Place::Process(endpoint.to_string()))
 }
 
 pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failure> {

@@ -33,7 +33,7 @@ fn theirs_are_answered_while_we_compute() {
         theirs.set_time(Setting::HeartbeatTtl, TIMEOUT);
         let monitor = theirs.monitor("answered");
         let (ours, theirs) = (Party::Ours(world.ours(SocketType::Dealer)), Party::Theirs(theirs));
-        open(&ours, &theirs, we_bind);
+        open("tcp://127.0.0.1:*", &ours, &theirs, we_bind);
         monitor.wait_for(HANDSHAKE_SUCCEEDED, PATIENCE);
         compute(if we_bind { BUSY } else { BUSY / 2 });
         assert!(!monitor.all_now().contains(&DISCONNECTED));
@@ -55,7 +55,7 @@ fn ours_are_answered() {
         .unwrap();
         let monitor = ours.monitor().unwrap();
         let (ours, theirs) = (Party::Ours(ours), Party::Theirs(world.theirs(SocketType::Dealer)));
-        open(&ours, &theirs, we_bind);
+        open("tcp://127.0.0.1:*", &ours, &theirs, we_bind);
         events_until(&monitor, |kind| *kind == EventKind::HandshakeSucceeded);
         assert_eq!(monitor.next_timeout(BUSY / 2), None);
         theirs.send(&["still here"]);
@@ -78,7 +78,7 @@ fn a_full_queue_is_no_dead_peer() {
     let monitor = pull.monitor().unwrap();
     let (pull, push) = (Party::Ours(pull), Party::Theirs(world.theirs(SocketType::Push)));
     push.set_buffers(64 << 10);
-    open(&pull, &push, true);
+    open("tcp://127.0.0.1:*", &pull, &push, true);
     let sender = std::thread::spawn(move || {
         for number in 0..COUNT {
             push.send(&[&number.to_le_bytes()[..], &body(20_000, 0)]);

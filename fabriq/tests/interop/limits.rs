@@ -4,19 +4,18 @@ use std::time::{Duration, Instant};
 
 use fabriq::{DownReason, EventKind, SocketType, Violation};
 
-use crate::party::{Party, World, body, connected, mixed, open};
+use crate::party::{Party, World, body, connected, mixed, open, over_tcp_and_ipc};
 use crate::wire::{PATIENCE, events_until};
 use crate::zmq::{DISCONNECTED, HANDSHAKE_SUCCEEDED};
 
 /// A receiver that does not read stops its sender; nothing is lost, and it flows on afterwards.
-#[test]
-fn a_full_receiver_pushes_back() {
+fn a_full_receiver_pushes_back(wildcard: &str) {
     mixed(SocketType::Push, SocketType::Pull, |push, pull| {
         for party in [&push, &pull] {
             party.set_marks(10);
             party.set_buffers(64 << 10);
         }
-        open(&push, &pull, true);
+        open(wildcard, &push, &pull, true);
         let padding = body(20_000, 0);
         // What libzmq's process holds on its own comes on top of the marks.
         push.set_timeouts(Duration::from_millis(300));
@@ -36,14 +35,13 @@ fn a_full_receiver_pushes_back() {
 }
 
 /// A sender that is stopped again and again, and a receiver that stops it: all arrives, in order.
-#[test]
-fn small_marks_cost_no_message() {
+fn small_marks_cost_no_message(wildcard: &str) {
     const COUNT: u32 = 3000;
-    connected(SocketType::Push, SocketType::Pull, |push, pull| {
+    connected(wildcard, SocketType::Push, SocketType::Pull, |push, pull| {
         push.set_marks(1);
         pull.set_marks(1);
         // Counts for their side from the next connection on.
-        let endpoint = pull.bind("tcp://127.0.0.1:*");
+        let endpoint = pull.bind(wildcard);
         push.connect(&endpoint);
         let sender = std::thread::spawn(move || {
             for number in 0..COUNT {
@@ -66,9 +64,8 @@ fn small_marks_cost_no_message() {
 }
 
 /// Closing sends what is queued, far more than the kernel holds.
-#[test]
-fn a_closed_socket_lingers() {
-    connected(SocketType::Push, SocketType::Pull, |push, pull| {
+fn a_closed_socket_lingers(wildcard: &str) {
+    connected(wildcard, SocketType::Push, SocketType::Pull, |push, pull| {
         let padding = body(100_000, 1);
         for number in 0..300u32 {
             push.send(&[&number.to_le_bytes()[..], &padding]);
@@ -81,11 +78,10 @@ fn a_closed_socket_lingers() {
 }
 
 /// Without linger, closing is immediate however much is queued, and the context ends at once.
-#[test]
-fn no_linger_no_wait() {
+fn no_linger_no_wait(wildcard: &str) {
     let world = World::new();
     let pull = world.theirs(SocketType::Pull);
-    let endpoint = pull.bind("tcp://127.0.0.1:*");
+    let endpoint = pull.bind(wildcard);
     let context = fabriq::context().unwrap();
     let push = crate::wire::socket(&context, SocketType::Push);
     push.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
@@ -116,15 +112,14 @@ fn linger_ends() {
 }
 
 /// A part beyond the receiver's maximum costs the sender its link, and only that: it comes back, and what fits arrives.
-#[test]
-fn our_maximum_size() {
+fn our_maximum_size(wildcard: &str) {
     let world = World::new();
     let pull = world.ours(SocketType::Pull);
     pull.set_options(|options| options.max_message_size = Some(1000)).unwrap();
     let monitor = pull.monitor().unwrap();
     let push = world.theirs(SocketType::Push);
     let (pull, push) = (Party::Ours(pull), Party::Theirs(push));
-    open(&pull, &push, true);
+    open(wildcard, &pull, &push, true);
     for size in [1001, 100_000, 64 << 20] {
         push.send(&[body(1000, 0), body(1000, 1)]);
         pull.expect(&[body(1000, 0), body(1000, 1)]);
@@ -138,14 +133,13 @@ fn our_maximum_size() {
     pull.expect(&["fits"]);
 }
 
-#[test]
-fn their_maximum_size() {
+fn their_maximum_size(wildcard: &str) {
     let world = World::new();
     let pull = world.theirs(SocketType::Pull);
     let monitor = pull.monitor("their_maximum_size");
     let (pull, push) = (Party::Theirs(pull), Party::Ours(world.ours(SocketType::Push)));
     pull.set_max_message_size(1000);
-    open(&pull, &push, true);
+    open(wildcard, &pull, &push, true);
     for size in [1001, 100_000, 64 << 20] {
         push.send(&[body(1000, 0), body(1000, 1)]);
         pull.expect(&[body(1000, 0), body(1000, 1)]);
@@ -157,3 +151,12 @@ fn their_maximum_size() {
     push.send(&["fits"]);
     pull.expect(&["fits"]);
 }
+
+over_tcp_and_ipc!(
+    a_full_receiver_pushes_back,
+    small_marks_cost_no_message,
+    a_closed_socket_lingers,
+    no_linger_no_wait,
+    our_maximum_size,
+    their_maximum_size,
+);

@@ -227,6 +227,25 @@ impl Party {
     }
 }
 
+/// Makes a test of each function that takes an endpoint to bind, over tcp and over ipc.
+macro_rules! over_tcp_and_ipc {
+    ($($test:ident),* $(,)?) => {
+        mod tcp {
+            $(#[test]
+            fn $test() {
+                super::$test("tcp://127.0.0.1:*");
+            })*
+        }
+        mod ipc {
+            $(#[test]
+            fn $test() {
+                super::$test("ipc://*");
+            })*
+        }
+    };
+}
+pub(crate) use over_tcp_and_ipc;
+
 /// Runs `test` with a socket of type `a` and one of type `b`, not opened yet: one ours, one theirs, and the reverse.
 pub(crate) fn mixed(a: SocketType, b: SocketType, test: impl Fn(Party, Party)) {
     for side in [Side::Ours, Side::Theirs] {
@@ -238,20 +257,20 @@ pub(crate) fn mixed(a: SocketType, b: SocketType, test: impl Fn(Party, Party)) {
 }
 
 /// As [`mixed`], with the sockets connected, either of them bound.
-pub(crate) fn connected(a: SocketType, b: SocketType, test: impl Fn(Party, Party)) {
+pub(crate) fn connected(wildcard: &str, a: SocketType, b: SocketType, test: impl Fn(Party, Party)) {
     for a_binds in [true, false] {
         eprintln!("-- {} binds", if a_binds { a } else { b });
         mixed(a, b, |a, b| {
-            open(&a, &b, a_binds);
+            open(wildcard, &a, &b, a_binds);
             test(a, b);
         });
     }
 }
 
 /// Binds one, connects the other.
-pub(crate) fn open(a: &Party, b: &Party, a_binds: bool) -> String {
+pub(crate) fn open(wildcard: &str, a: &Party, b: &Party, a_binds: bool) -> String {
     let (bound, dialled) = if a_binds { (a, b) } else { (b, a) };
-    let endpoint = bound.bind("tcp://127.0.0.1:*");
+    let endpoint = bound.bind(wildcard);
     dialled.connect(&endpoint);
     endpoint
 }

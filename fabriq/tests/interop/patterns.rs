@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fabriq::{Error, EventKind, SocketType};
 
-use crate::party::{Party, Side, World, body, connected, mixed, open};
+use crate::party::{Party, Side, World, body, connected, mixed, open, over_tcp_and_ipc};
 use crate::wire::{PATIENCE, events_until};
 use crate::zmq::{self, EHOSTUNREACH, Setting};
 
@@ -15,9 +15,8 @@ fn the_peer_is_a_release_that_speaks_zmtp_3_1() {
     assert!(zmq::version() >= (4, 3, 0), "{:?}", zmq::version());
 }
 
-#[test]
-fn exclusive_pair() {
-    connected(SocketType::Pair, SocketType::Pair, |a, b| {
+fn exclusive_pair(wildcard: &str) {
+    connected(wildcard, SocketType::Pair, SocketType::Pair, |a, b| {
         for round in 0..100 {
             let text = format!("round {round}");
             a.send(&["to b", &text]);
@@ -36,10 +35,9 @@ fn exclusive_pair() {
     });
 }
 
-#[test]
-fn push_and_pull_keep_the_order() {
+fn push_and_pull_keep_the_order(wildcard: &str) {
     const COUNT: u32 = 20_000;
-    connected(SocketType::Push, SocketType::Pull, |push, pull| {
+    connected(wildcard, SocketType::Push, SocketType::Pull, |push, pull| {
         let sender = std::thread::spawn(move || {
             for number in 0..COUNT {
                 push.send(&[number.to_le_bytes()]);
@@ -53,13 +51,12 @@ fn push_and_pull_keep_the_order() {
 }
 
 /// Pushers of both libraries to pullers of both: each message arrives once, each pusher's in order at each puller.
-#[test]
-fn many_pushers_and_pullers() {
+fn many_pushers_and_pullers(wildcard: &str) {
     const COUNT: u32 = 3000;
     let world = World::new();
     let sides = [Side::Ours, Side::Theirs];
     let pulls = sides.map(|side| world.party(side, SocketType::Pull));
-    let endpoints = [0, 1].map(|at| pulls[at].bind("tcp://127.0.0.1:*"));
+    let endpoints = [0, 1].map(|at| pulls[at].bind(wildcard));
     let senders: Vec<_> = sides
         .into_iter()
         .enumerate()
@@ -102,9 +99,8 @@ fn many_pushers_and_pullers() {
     }
 }
 
-#[test]
-fn request_and_reply() {
-    connected(SocketType::Req, SocketType::Rep, |client, server| {
+fn request_and_reply(wildcard: &str) {
+    connected(wildcard, SocketType::Req, SocketType::Rep, |client, server| {
         for round in 0..100u32 {
             let request = round.to_le_bytes();
             client.send(&[&request[..], b"in", b"parts"]);
@@ -116,14 +112,13 @@ fn request_and_reply() {
 }
 
 /// A REQ in front of servers of both libraries goes round; a REP behind clients of both answers each its own.
-#[test]
-fn requests_go_round() {
+fn requests_go_round(wildcard: &str) {
     for side in [Side::Ours, Side::Theirs] {
         let world = World::new();
         let client = world.party(side, SocketType::Req);
         let servers = [Side::Ours, Side::Theirs].map(|side| {
             let server = world.party(side, SocketType::Rep);
-            client.connect(&server.bind("tcp://127.0.0.1:*"));
+            client.connect(&server.bind(wildcard));
             server
         });
         // Both pipes exist from connect on, so the two take turns from the first request.
@@ -136,7 +131,7 @@ fn requests_go_round() {
         }
 
         let server = world.party(side, SocketType::Rep);
-        let endpoint = server.bind("tcp://127.0.0.1:*");
+        let endpoint = server.bind(wildcard);
         let clients = [Side::Ours, Side::Theirs, Side::Ours, Side::Theirs].map(|side| {
             let client = world.party(side, SocketType::Req);
             client.connect(&endpoint);
@@ -158,9 +153,8 @@ fn requests_go_round() {
 }
 
 /// The envelopes by hand: REQ with ROUTER, DEALER with REP, DEALER with DEALER.
-#[test]
-fn envelopes() {
-    connected(SocketType::Req, SocketType::Router, |client, router| {
+fn envelopes(wildcard: &str) {
+    connected(wildcard, SocketType::Req, SocketType::Router, |client, router| {
         for _ in 0..10 {
             client.send(&["question"]);
             let request = router.recv();
@@ -169,7 +163,7 @@ fn envelopes() {
             client.expect(&["answer"]);
         }
     });
-    connected(SocketType::Dealer, SocketType::Rep, |dealer, server| {
+    connected(wildcard, SocketType::Dealer, SocketType::Rep, |dealer, server| {
         for round in 0..10u32 {
             dealer.send(&[b"way" as &[u8], b"back", b"", &round.to_le_bytes()]);
         }
@@ -181,7 +175,7 @@ fn envelopes() {
             dealer.expect(&["way", "back", "", "reply", "two"]);
         }
     });
-    connected(SocketType::Dealer, SocketType::Dealer, |a, b| {
+    connected(wildcard, SocketType::Dealer, SocketType::Dealer, |a, b| {
         a.send(&["", "a", ""]);
         b.send(&["b"]);
         b.expect(&["", "a", ""]);
@@ -189,14 +183,13 @@ fn envelopes() {
     });
 }
 
-#[test]
-fn routing_ids() {
+fn routing_ids(wildcard: &str) {
     let longest = body(255, 7).iter().map(|byte| byte | 1).collect::<Vec<_>>();
     for id in [b"anna" as &[u8], b"\x01", b"\xff\x00\xfe binary", &longest] {
-        connected(SocketType::Dealer, SocketType::Router, |dealer, router| {
+        connected(wildcard, SocketType::Dealer, SocketType::Router, |dealer, router| {
             // Counts from the next connection on, so open once more.
             dealer.set_routing_id(id);
-            let endpoint = router.bind("tcp://127.0.0.1:*");
+            let endpoint = router.bind(wildcard);
             dealer.connect(&endpoint);
             // Over the old and the new link in turn; which comes first is open.
             dealer.send(&["one"]);
@@ -212,12 +205,11 @@ fn routing_ids() {
 }
 
 /// A ROUTER names peers without an id itself: five bytes, the first zero, unlike for each.
-#[test]
-fn generated_routing_ids() {
+fn generated_routing_ids(wildcard: &str) {
     for side in [Side::Ours, Side::Theirs] {
         let world = World::new();
         let router = world.party(side, SocketType::Router);
-        let endpoint = router.bind("tcp://127.0.0.1:*");
+        let endpoint = router.bind(wildcard);
         let mut ids = Vec::new();
         for peer in [Side::Ours, Side::Theirs, Side::Ours, Side::Theirs] {
             let dealer = world.party(peer, SocketType::Dealer);
@@ -248,8 +240,7 @@ fn a_router_that_must_route_says_when_it_cannot() {
 }
 
 /// Two ROUTERs, each with an id of its own, talk as equals.
-#[test]
-fn router_to_router() {
+fn router_to_router(wildcard: &str) {
     for we_bind in [true, false] {
         let world = World::new();
         let ours = world.ours(SocketType::Router);
@@ -261,7 +252,7 @@ fn router_to_router() {
         let monitor = ours.monitor().unwrap();
         let (ours, theirs) = (Party::Ours(ours), world.party(Side::Theirs, SocketType::Router));
         theirs.set_routing_id(b"theirs");
-        open(&ours, &theirs, we_bind);
+        open(wildcard, &ours, &theirs, we_bind);
         // From here on we know the peer; the first message tells it of us.
         events_until(&monitor, |kind| *kind == EventKind::HandshakeSucceeded);
         for round in 0..100u32 {
@@ -274,24 +265,22 @@ fn router_to_router() {
 }
 
 /// Their ZMQ_PROBE_ROUTER announces a peer by an empty message.
-#[test]
-fn a_probe_arrives() {
+fn a_probe_arrives(wildcard: &str) {
     let world = World::new();
     let router = world.party(Side::Ours, SocketType::Router);
     let dealer = world.theirs(SocketType::Dealer);
     dealer.set(Setting::ProbeRouter, 1);
     dealer.set_bytes(Setting::RoutingId, b"probing");
-    dealer.connect(&router.bind("tcp://127.0.0.1:*"));
+    dealer.connect(&router.bind(wildcard));
     router.expect(&["probing", ""]);
     router.send(&["probing", "seen"]);
     Party::Theirs(dealer).expect(&["seen"]);
 }
 
-#[test]
-fn sizes_from_nothing_to_64_mib() {
+fn sizes_from_nothing_to_64_mib(wildcard: &str) {
     const SIZES: [usize; 17] =
         [0, 1, 32, 33, 34, 70, 71, 254, 255, 256, 8191, 8192, 8193, 65_536, 1 << 20, (4 << 20) + 1, 64 << 20];
-    connected(SocketType::Pair, SocketType::Pair, |a, b| {
+    connected(wildcard, SocketType::Pair, SocketType::Pair, |a, b| {
         for (at, size) in SIZES.into_iter().enumerate() {
             let body = body(size, at as u8);
             a.send(&["head", "", "tail"]);
@@ -307,11 +296,10 @@ fn sizes_from_nothing_to_64_mib() {
     });
 }
 
-#[test]
-fn multipart_of_many_and_of_large_parts() {
+fn multipart_of_many_and_of_large_parts(wildcard: &str) {
     let many: Vec<_> = (0..10_000).map(|at| body(at % 300, at as u8)).collect();
     let large: Vec<_> = (0..6).map(|at| body((5 << 20) + at, at as u8)).collect();
-    connected(SocketType::Push, SocketType::Pull, |push, pull| {
+    connected(wildcard, SocketType::Push, SocketType::Pull, |push, pull| {
         for _ in 0..3 {
             push.send(&many);
             push.send(&["between"]);
@@ -326,13 +314,12 @@ fn multipart_of_many_and_of_large_parts() {
 }
 
 /// More parts than the receiver's mark: the mark counts messages, and a message is whole.
-#[test]
-fn a_multipart_longer_than_the_mark() {
+fn a_multipart_longer_than_the_mark(wildcard: &str) {
     let parts: Vec<_> = (0..500).map(|at| body(1000, at as u8)).collect();
     mixed(SocketType::Push, SocketType::Pull, |push, pull| {
         pull.set_marks(2);
         push.set_marks(2);
-        open(&push, &pull, true);
+        open(wildcard, &push, &pull, true);
         let sender = std::thread::spawn({
             let parts = parts.clone();
             move || (0..20).for_each(|_| push.send(&parts))
@@ -374,3 +361,34 @@ fn connect_before_bind() {
         pull.expect(&["early"]);
     });
 }
+
+#[test]
+fn connect_before_bind_over_ipc() {
+    let number = AtomicU32::new(0);
+    mixed(SocketType::Push, SocketType::Pull, |push, pull| {
+        let (process, number) = (std::process::id(), number.fetch_add(1, Relaxed));
+        for endpoint in ["ipc://@early", concat!("ipc://", env!("CARGO_TARGET_TMPDIR"), "/early")] {
+            let endpoint = format!("{endpoint}-{process}-{number}");
+            push.connect(&endpoint);
+            push.send(&["early"]);
+            pull.bind(&endpoint);
+            pull.expect(&["early"]);
+        }
+    });
+}
+
+over_tcp_and_ipc!(
+    exclusive_pair,
+    push_and_pull_keep_the_order,
+    many_pushers_and_pullers,
+    request_and_reply,
+    requests_go_round,
+    envelopes,
+    routing_ids,
+    generated_routing_ids,
+    router_to_router,
+    a_probe_arrives,
+    sizes_from_nothing_to_64_mib,
+    multipart_of_many_and_of_large_parts,
+    a_multipart_longer_than_the_mark,
+);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fabriq::{Context, Frame, Message, Socket, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::party::over_tcp_and_ipc;
 use crate::wire::{PATIENCE, socket};
 
 /// One process of peer.py. Killed (SIGKILL) when dropped.
@@ -25,6 +26,8 @@ impl Python {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/peer.py");
         let mut child = Command::new("/usr/bin/python3")
+            // Where libzmq binds ipc://*; who is killed leaves that behind.
+            .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"))
             .arg("-u")
             .arg(script)
             .args(arguments)
@@ -185,18 +188,18 @@ fn our_side(context: &Context, role: &str) -> Socket {
     ours
 }
 
-fn every_role(mode: &str) {
+fn every_role(mode: &str, wildcard: &str) {
     let context = fabriq::context().unwrap();
     for role in ROLES {
         for they_bind in [true, false] {
             eprintln!("-- {mode} {role} {}", if they_bind { "bind" } else { "connect" });
             let ours = our_side(&context, role);
             let python = if they_bind {
-                let python = Python::start(&[mode, role, "bind", "tcp://127.0.0.1:*"]);
+                let python = Python::start(&[mode, role, "bind", wildcard]);
                 ours.connect(&python.line()).unwrap();
                 python
             } else {
-                let endpoint = ours.bind("tcp://127.0.0.1:*").unwrap();
+                let endpoint = ours.bind(wildcard).unwrap();
                 Python::start(&[mode, role, "connect", endpoint.as_str()])
             };
             answer(role, &ours, &python);
@@ -206,23 +209,19 @@ fn every_role(mode: &str) {
     }
 }
 
-#[test]
-fn every_pattern_with_blocking_pyzmq() {
-    every_role("blocking");
+fn every_pattern_with_blocking_pyzmq(wildcard: &str) {
+    every_role("blocking", wildcard);
 }
 
-#[test]
-fn every_pattern_with_asyncio_pyzmq() {
-    every_role("asyncio");
+fn every_pattern_with_asyncio_pyzmq(wildcard: &str) {
+    every_role("asyncio", wildcard);
 }
 
 /// All patterns at once in one event loop of theirs, and in one context and as many threads of ours.
-#[test]
-fn one_event_loop_for_all_patterns() {
+fn one_event_loop_for_all_patterns(wildcard: &str) {
     let context = fabriq::context().unwrap();
     let ours = ROLES.map(|role| our_side(&context, role));
-    let endpoints: Vec<_> =
-        ours.iter().map(|ours| ours.bind("tcp://127.0.0.1:*").unwrap().to_string()).collect();
+    let endpoints: Vec<_> = ours.iter().map(|ours| ours.bind(wildcard).unwrap().to_string()).collect();
     let python = Python::start(&["asyncio", &ROLES.join(","), "connect", &endpoints.join(",")]);
     std::thread::scope(|scope| {
         let python = &python;
@@ -232,3 +231,9 @@ fn one_event_loop_for_all_patterns() {
     });
     python.finish();
 }
+
+over_tcp_and_ipc!(
+    every_pattern_with_blocking_pyzmq,
+    every_pattern_with_asyncio_pyzmq,
+    one_event_loop_for_all_patterns,
+);

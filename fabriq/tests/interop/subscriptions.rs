@@ -1,11 +1,12 @@
 //! PUB and SUB of the two libraries: what goes upstream, what comes down, and what a reconnect says again. Tests no
 //! matching at scale.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use fabriq::SocketType;
 
-use crate::party::{Party, Side, World, body, connected, mixed, open};
+use crate::party::{Party, Side, World, body, connected, mixed, open, over_tcp_and_ipc};
 
 /// Publishes until the subscriber hears it, since a subscription takes a moment, and reads what came of it.
 fn sync(publisher: &Party, subscriber: &Party, topic: &[u8]) {
@@ -20,9 +21,8 @@ fn sync(publisher: &Party, subscriber: &Party, topic: &[u8]) {
     while subscriber.recv()[1] != b"synced" {}
 }
 
-#[test]
-fn topics_are_filtered_and_given_up() {
-    connected(SocketType::Pub, SocketType::Sub, |publisher, subscriber| {
+fn topics_are_filtered_and_given_up(wildcard: &str) {
+    connected(wildcard, SocketType::Pub, SocketType::Sub, |publisher, subscriber| {
         subscriber.subscribe(b"weather.");
         subscriber.subscribe(b"sport.");
         sync(&publisher, &subscriber, b"weather.");
@@ -45,12 +45,11 @@ fn topics_are_filtered_and_given_up() {
     });
 }
 
-#[test]
-fn topics_are_bytes() {
+fn topics_are_bytes(wildcard: &str) {
     let long = body(300, 0);
     let longer = body(5000, 1);
     let topics = [&b"\x00"[..], b"\x00\x00\x01", b"\x01", b"\xff\xfe", &long, &longer];
-    connected(SocketType::Pub, SocketType::Sub, |publisher, subscriber| {
+    connected(wildcard, SocketType::Pub, SocketType::Sub, |publisher, subscriber| {
         topics.iter().for_each(|topic| subscriber.subscribe(topic));
         topics.iter().for_each(|topic| sync(&publisher, &subscriber, topic));
         for topic in topics {
@@ -65,9 +64,8 @@ fn topics_are_bytes() {
     });
 }
 
-#[test]
-fn the_empty_topic_is_everything() {
-    connected(SocketType::Pub, SocketType::Sub, |publisher, subscriber| {
+fn the_empty_topic_is_everything(wildcard: &str) {
+    connected(wildcard, SocketType::Pub, SocketType::Sub, |publisher, subscriber| {
         subscriber.subscribe(b"");
         sync(&publisher, &subscriber, b"anything");
         // Overlapping subscriptions do not double.
@@ -87,14 +85,13 @@ fn the_empty_topic_is_everything() {
 }
 
 /// What our SUB says upstream, as their XPUB hears it.
-#[test]
-fn subscriptions_go_upstream_once() {
+fn subscriptions_go_upstream_once(wildcard: &str) {
     for we_bind in [true, false] {
         let world = World::new();
         let (ours, xpub) =
             (world.party(Side::Ours, SocketType::Sub), world.party(Side::Theirs, SocketType::Xpub));
         ours.subscribe(b"before");
-        open(&ours, &xpub, we_bind);
+        open(wildcard, &ours, &xpub, we_bind);
         xpub.expect(&[b"\x01before"]);
         ours.subscribe(b"twice");
         ours.subscribe(b"twice");
@@ -123,12 +120,11 @@ fn subscriptions_go_upstream_once() {
 }
 
 /// Their XSUB says whatever it is told to; our PUB makes sense of it.
-#[test]
-fn their_xsub_subscribes_by_message() {
+fn their_xsub_subscribes_by_message(wildcard: &str) {
     let world = World::new();
     let (ours, xsub) =
         (world.party(Side::Ours, SocketType::Pub), world.party(Side::Theirs, SocketType::Xsub));
-    xsub.connect(&ours.bind("tcp://127.0.0.1:*"));
+    xsub.connect(&ours.bind(wildcard));
     xsub.send(&[b"\x01a"]);
     xsub.send(&[b"\x02a message of its own that a PUB does not hear"]);
     xsub.send(&[b"\x01b"]);
@@ -143,12 +139,11 @@ fn their_xsub_subscribes_by_message() {
 }
 
 /// The publisher goes and comes back at the same address: the subscriber says again what it still wants, and no more.
-#[test]
-fn a_reconnect_replays_subscriptions() {
+fn a_reconnect_replays_subscriptions(wildcard: &str) {
     let world = World::new();
     let ours = world.party(Side::Ours, SocketType::Sub);
     let xpub = world.party(Side::Theirs, SocketType::Xpub);
-    let endpoint = open(&xpub, &ours, true);
+    let endpoint = open(&lasting(wildcard), &xpub, &ours, true);
     for topic in [b"a", b"b", b"c"] {
         ours.subscribe(topic);
         xpub.expect(&[[1, topic[0]]]);
@@ -174,6 +169,14 @@ fn a_reconnect_replays_subscriptions() {
     }
 }
 
+/// An endpoint to bind where others will bind later. Behind a wildcard, libzmq removes the file when it comes to close the
+/// socket, whoever has bound the path by then; behind a path of the user's it leaves the file.
+fn lasting(wildcard: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Relaxed));
+    wildcard.replace("ipc://*", &format!("ipc://{}/lasting-{process}-{number}", env!("CARGO_TARGET_TMPDIR")))
+}
+
 /// A socket bound where another of either library was until a moment ago: libzmq closes in the background.
 fn rebind(world: &World, side: Side, kind: SocketType, endpoint: &str) -> Party {
     match side {
@@ -195,14 +198,13 @@ fn rebind(world: &World, side: Side, kind: SocketType, endpoint: &str) -> Party 
 }
 
 /// The same between any two: traffic flows again after each restart of the publisher.
-#[test]
-fn subscribers_find_a_restarted_publisher() {
+fn subscribers_find_a_restarted_publisher(wildcard: &str) {
     for (publishes, subscribes) in [(Side::Ours, Side::Theirs), (Side::Theirs, Side::Ours)] {
         let world = World::new();
         let subscriber = world.party(subscribes, SocketType::Sub);
         subscriber.subscribe(b"news");
         let mut publisher = world.party(publishes, SocketType::Pub);
-        let endpoint = open(&publisher, &subscriber, true);
+        let endpoint = open(&lasting(wildcard), &publisher, &subscriber, true);
         for _ in 0..3 {
             sync(&publisher, &subscriber, b"news");
             publisher.send(&["other"]);
@@ -215,8 +217,7 @@ fn subscribers_find_a_restarted_publisher() {
 }
 
 /// A subscriber that does not read loses messages, costs the publisher no wait, and never sees them out of order.
-#[test]
-fn a_slow_subscriber_stops_nobody() {
+fn a_slow_subscriber_stops_nobody(wildcard: &str) {
     const COUNT: u32 = 3000;
     mixed(SocketType::Pub, SocketType::Sub, |publisher, slow| {
         publisher.set_marks(10);
@@ -224,7 +225,7 @@ fn a_slow_subscriber_stops_nobody() {
         publisher.set_buffers(64 << 10);
         slow.set_buffers(64 << 10);
         slow.subscribe(b"");
-        open(&publisher, &slow, true);
+        open(wildcard, &publisher, &slow, true);
         sync(&publisher, &slow, b"");
         let padding = body(10_000, 0);
         for number in 0..COUNT {
@@ -247,8 +248,7 @@ fn a_slow_subscriber_stops_nobody() {
 }
 
 /// The same the other way round: our XPUB hears their subscribers, their XPUB ours, and messages go upstream.
-#[test]
-fn xpub_and_xsub_on_either_side() {
+fn xpub_and_xsub_on_either_side(wildcard: &str) {
     for ours_publishes in [true, false] {
         let world = World::new();
         let (up, down) = if ours_publishes { (Side::Ours, Side::Theirs) } else { (Side::Theirs, Side::Ours) };
@@ -257,7 +257,7 @@ fn xpub_and_xsub_on_either_side() {
             world.party(down, SocketType::Xsub),
             world.party(down, SocketType::Sub),
         );
-        let endpoint = xpub.bind("tcp://127.0.0.1:*");
+        let endpoint = xpub.bind(wildcard);
         xsub.connect(&endpoint);
         xsub.send(&[b"\x01a"]);
         xpub.expect(&[b"\x01a"]);
@@ -276,3 +276,15 @@ fn xpub_and_xsub_on_either_side() {
         xpub.expect(&[b"\x00b"]);
     }
 }
+
+over_tcp_and_ipc!(
+    topics_are_filtered_and_given_up,
+    topics_are_bytes,
+    the_empty_topic_is_everything,
+    subscriptions_go_upstream_once,
+    their_xsub_subscribes_by_message,
+    a_reconnect_replays_subscriptions,
+    subscribers_find_a_restarted_publisher,
+    a_slow_subscriber_stops_nobody,
+    xpub_and_xsub_on_either_side,
+);

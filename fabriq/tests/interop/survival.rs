@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fabriq::{EventKind, Frame, Message, SocketType};
 
-use crate::party::World;
+use crate::party::{World, over_tcp_and_ipc};
 use crate::python::Python;
 use crate::wire::{PATIENCE, events_until};
 
@@ -21,14 +21,13 @@ fn number_of(message: &Message, len: usize) -> u64 {
 
 /// The sender is killed while it sends, three times, each time another one takes over. The receiver sees whole
 /// messages only, those of one sender without a hole.
-#[test]
-fn a_killed_sender_leaves_whole_messages() {
+fn a_killed_sender_leaves_whole_messages(wildcard: &str) {
     const LEN: usize = 1 << 20;
     for we_bind in [true, false] {
         let world = World::new();
         let pull = world.ours(SocketType::Pull);
         let monitor = pull.monitor().unwrap();
-        let mut endpoint = "tcp://127.0.0.1:*".to_owned();
+        let mut endpoint = wildcard.to_owned();
         if we_bind {
             endpoint = pull.bind(&endpoint).unwrap().to_string();
         }
@@ -58,8 +57,7 @@ fn a_killed_sender_leaves_whole_messages() {
 
 /// The receiver is killed while it receives, and another one takes its address. The sender finds it; what it gets has
 /// no hole, and before it no more is missing than the buffers between the two hold.
-#[test]
-fn a_killed_receiver_costs_what_was_in_flight() {
+fn a_killed_receiver_costs_what_was_in_flight(wildcard: &str) {
     const LEN: usize = 80_000;
     let world = World::new();
     let push = world.ours(SocketType::Push);
@@ -80,7 +78,7 @@ fn a_killed_receiver_costs_what_was_in_flight() {
         ]);
         (python.line(), python)
     };
-    let (endpoint, mut python) = start("tcp://127.0.0.1:*");
+    let (endpoint, mut python) = start(wildcard);
     push.connect(&endpoint).unwrap();
     let message = |number: u64| {
         let bytes = number.to_le_bytes();
@@ -120,11 +118,10 @@ fn a_killed_receiver_costs_what_was_in_flight() {
 }
 
 /// A client of a REP dies between request and reply: the server goes on with the others.
-#[test]
-fn a_killed_client_stops_no_server() {
+fn a_killed_client_stops_no_server(wildcard: &str) {
     let world = World::new();
     let server = world.ours(SocketType::Rep);
-    let endpoint = server.bind("tcp://127.0.0.1:*").unwrap();
+    let endpoint = server.bind(wildcard).unwrap();
     let monitor = server.monitor().unwrap();
     for _ in 0..3 {
         let python = Python::start(&["blocking", "ask-and-hang", "connect", endpoint.as_str()]);
@@ -142,11 +139,10 @@ fn a_killed_client_stops_no_server() {
 }
 
 /// A ROUTER gives a name to whoever comes back with it, once the one before is gone.
-#[test]
-fn a_name_is_free_again_after_a_kill() {
+fn a_name_is_free_again_after_a_kill(wildcard: &str) {
     let world = World::new();
     let router = world.ours(SocketType::Router);
-    let endpoint = router.bind("tcp://127.0.0.1:*").unwrap();
+    let endpoint = router.bind(wildcard).unwrap();
     let monitor = router.monitor().unwrap();
     for _ in 0..3 {
         let python =
@@ -161,3 +157,10 @@ fn a_name_is_free_again_after_a_kill() {
     }
     assert!(router.recv_timeout(Duration::ZERO).is_err());
 }
+
+over_tcp_and_ipc!(
+    a_killed_sender_leaves_whole_messages,
+    a_killed_receiver_costs_what_was_in_flight,
+    a_killed_client_stops_no_server,
+    a_name_is_free_again_after_a_kill,
+);

@@ -24,7 +24,7 @@ pub(crate) fn endpoint() -> String {
 
 fn local() -> Option<String> {
     let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"])?;
-    Some(verbs.local()?.to_string())
+    Some(verbs.local("verbs")?.to_string())
 }
 
 /// Runs a program to its end, and returns what it says.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use transport_core::{
     Armed, Completion, DownReason, Driver, DriverEnv, Endpoint, Flow, FramePool, Hello, Identity, LinkId,
-    LinkLimits, Open, Part, Role, Transport, Tuning, Wake,
+    LinkLimits, Open, OpenError, OpenId, Part, Role, Transport, Tuning, Wake,
 };
 
 #[derive(Debug)]
@@ -67,11 +67,30 @@ impl Host {
 
     /// Binds a port of the loopback.
     pub(crate) fn listen(&mut self) -> SocketAddr {
-        let mut request = open("tcp://127.0.0.1:*", Role::Bind);
+        self.bind("tcp://127.0.0.1:*").1.address().parse().unwrap()
+    }
+
+    /// Binds, and says what.
+    pub(crate) fn bind(&mut self, url: &str) -> (OpenId, Endpoint) {
+        let mut request = open(url, Role::Bind);
         request.limits = self.limits;
-        self.driver.open(request).unwrap();
-        match self.until("Bound", |c| matches!(c, Completion::Bound { .. })) {
-            Completion::Bound { endpoint, .. } => endpoint.address().parse().unwrap(),
+        let open = self.driver.open(request).unwrap();
+        match self.until("Bound", |c| matches!(c, Completion::Bound { open: of, .. } if *of == open)) {
+            Completion::Bound { endpoint, .. } => (open, endpoint),
+            _ => unreachable!(),
+        }
+    }
+
+    /// Binds or dials in vain, and says why.
+    pub(crate) fn refused(&mut self, url: &str, role: Role) -> OpenError {
+        let failed = match self.driver.open(open(url, role)) {
+            Err(error) => return error,
+            Ok(open) => {
+                self.until("Failed", |c| matches!(c, Completion::Failed { open: of, .. } if *of == open))
+            }
+        };
+        match failed {
+            Completion::Failed { error, .. } => error,
             _ => unreachable!(),
         }
     }
@@ -81,6 +100,11 @@ impl Host {
         let mut out = std::mem::take(&mut self.said);
         self.driver.poll(self.now, &mut out, self.budget);
         out
+    }
+
+    /// Polls, and keeps what it says.
+    pub(crate) fn go_on(&mut self) {
+        self.driver.poll(self.now, &mut self.said, self.budget);
     }
 
     /// Polls and waits until nothing more happens by itself.
