@@ -1,5 +1,6 @@
 //! zmq_socket_monitor: a thread that says a socket's events on a PAIR socket, in libzmq's frames (version 1).
 
+use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 
@@ -66,17 +67,43 @@ fn frame_of(kind: &EventKind) -> (u16, i32) {
     }
 }
 
-fn message_of(event: &Event) -> (u16, Message) {
-    let (number, value) = frame_of(&event.kind);
+fn message_of((number, value): (u16, i32), endpoint: &str) -> Message {
     let mut head = number.to_ne_bytes().to_vec();
     head.extend(value.to_ne_bytes());
     let mut message = Message::new(head);
-    message.push_back(event.endpoint.as_bytes());
-    (number, message)
+    message.push_back(endpoint.as_bytes());
+    message
+}
+
+/// Dialled connections on which no handshake has come to an end.
+#[derive(Default)]
+struct Handshakes(HashMap<String, i32>);
+
+impl Handshakes {
+    /// What libzmq says of an event: where a handshake fails it says that the connection is gone as well.
+    fn frames_of(&mut self, event: &Event) -> Vec<(u16, i32)> {
+        let frame = frame_of(&event.kind);
+        match &event.kind {
+            EventKind::Connected(fd) => drop(self.0.insert(event.endpoint.clone(), *fd)),
+            EventKind::HandshakeFailed(_) => {
+                let fd = self.0.remove(&event.endpoint).unwrap_or(-1);
+                return vec![frame, (DISCONNECTED, fd)];
+            }
+            EventKind::ConnectFailed(error) => {
+                if let Some(fd) = self.0.remove(&event.endpoint) {
+                    return vec![(HANDSHAKE_FAILED_NO_DETAIL, errno::of_open(error)), (DISCONNECTED, fd)];
+                }
+            }
+            EventKind::HandshakeSucceeded | EventKind::Closed => drop(self.0.remove(&event.endpoint)),
+            _ => {}
+        }
+        vec![frame]
+    }
 }
 
 /// Says events until the monitored socket is closed or the context ends.
 fn forward(monitor: &Monitor, pair: &Socket, wanted: u16) {
+    let mut handshakes = Handshakes::default();
     loop {
         let Some(event) = monitor.next_timeout(LOOK) else {
             if pair.set_options(|_| ()).is_err() {
@@ -88,13 +115,14 @@ fn forward(monitor: &Monitor, pair: &Socket, wanted: u16) {
         if matches!(event.kind, EventKind::Disconnected(DownReason::ClosedHere, _)) {
             continue;
         }
-        let (number, message) = message_of(&event);
-        // A reader may still be on its way; without one the event is dropped.
-        if number & wanted != 0
-            && let Err(refused) = pair.send_timeout(message, READER_COMES)
-            && refused.error == fabriq::Error::Terminated
-        {
-            return;
+        for frame in handshakes.frames_of(&event) {
+            // A reader may still be on its way; without one the event is dropped.
+            if frame.0 & wanted != 0
+                && let Err(refused) = pair.send_timeout(message_of(frame, &event.endpoint), READER_COMES)
+                && refused.error == fabriq::Error::Terminated
+            {
+                return;
+            }
         }
         if event.kind == EventKind::Stopped {
             return;

@@ -53,11 +53,13 @@ const CONFLATE: c_int = 54;
 const ZAP_DOMAIN: c_int = 55;
 const ROUTER_HANDOVER: c_int = 56;
 const TOS: c_int = 57;
+const CONNECT_ROUTING_ID: c_int = 61;
 const HANDSHAKE_IVL: c_int = 66;
 const XPUB_NODROP: c_int = 69;
 const XPUB_MANUAL: c_int = 71;
 const XPUB_WELCOME_MSG: c_int = 72;
 const SOCKS_PROXY: c_int = 68;
+const STREAM_NOTIFY: c_int = 73;
 const INVERT_MATCHING: c_int = 74;
 const HEARTBEAT_IVL: c_int = 75;
 const HEARTBEAT_TTL: c_int = 76;
@@ -150,6 +152,7 @@ fn change(options: &mut Options, option: c_int, value: c_int) -> Result<()> {
         XPUB_NODROP => options.xpub_nodrop = switch(value)?,
         INVERT_MATCHING => options.invert_matching = switch(value)?,
         IMMEDIATE => options.immediate = switch(value)?,
+        STREAM_NOTIFY => options.stream_notify = switch(value)?,
         CONFLATE => options.conflate = switch(value)?,
         // libzmq takes any number for a yes here.
         REQ_CORRELATE => options.req_correlate = value != 0,
@@ -183,6 +186,7 @@ fn value_of(options: &Options, option: c_int) -> Option<c_int> {
         IPV6 => options.ipv6.into(),
         INVERT_MATCHING => options.invert_matching.into(),
         IMMEDIATE => options.immediate.into(),
+        STREAM_NOTIFY => options.stream_notify.into(),
         CONFLATE => options.conflate.into(),
         REQ_CORRELATE => options.req_correlate.into(),
         REQ_RELAXED => options.req_relaxed.into(),
@@ -223,6 +227,15 @@ fn set(sock: &Sock, option: c_int, value: &[u8]) -> Result<()> {
         }
         XPUB_WELCOME_MSG => {
             sock.socket.set_options(|options| options.xpub_welcome_message = value.into()).map_err(failed)
+        }
+        CONNECT_ROUTING_ID
+            if !matches!(sock.socket.socket_type(), SocketType::Router | SocketType::Stream) =>
+        {
+            Err(libc::EINVAL)
+        }
+        CONNECT_ROUTING_ID if !value.is_empty() => {
+            locked(&sock.local).connect_routing_id = Some(value.to_vec());
+            Ok(())
         }
         ROUTING_ID if (1..=255).contains(&value.len()) => {
             sock.socket.set_options(|options| options.routing_id = value.into()).map_err(failed)
@@ -267,6 +280,9 @@ fn get(sock: &Sock, option: c_int) -> Result<Vec<u8>> {
             let mut text = locked(&sock.local).last_endpoint.clone().into_bytes();
             text.push(0);
             return Ok(text);
+        }
+        ROUTING_ID if sock.socket.socket_type() == SocketType::Stream => {
+            return Ok(locked(&sock.local).last_peer.clone());
         }
         ROUTING_ID => return Ok(options.routing_id.to_vec()),
         MAXMSGSIZE => {

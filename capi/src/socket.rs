@@ -42,6 +42,10 @@ pub(crate) struct Local {
     /// Values of options that change nothing here.
     pub(crate) idle_options: HashMap<c_int, Vec<u8>>,
     pub(crate) bell: Option<Bell>,
+    /// What the next peer to be dialled is called.
+    pub(crate) connect_routing_id: Option<Vec<u8>>,
+    /// What the last one that was dialled is called.
+    pub(crate) last_peer: Vec<u8>,
 }
 
 /// The descriptor behind ZMQ_FD: readable when the socket may have changed.
@@ -144,7 +148,8 @@ impl Sock {
         }
         if let Some(mut message) = local.outgoing.take() {
             message.push_back(frame);
-            if more {
+            // A STREAM knows no further parts, whatever the caller says.
+            if more && self.kind() != SocketType::Stream {
                 local.outgoing = Some(message);
                 return Ok(());
             }
@@ -216,12 +221,13 @@ fn kind_of(number: c_int) -> Option<SocketType> {
         8 => SocketType::Push,
         9 => SocketType::Xpub,
         10 => SocketType::Xsub,
+        11 => SocketType::Stream,
         _ => return None,
     })
 }
 
 pub(crate) fn number_of(kind: SocketType) -> c_int {
-    (0..11).find(|&number| kind_of(number) == Some(kind)).unwrap_or(-1)
+    (0..12).find(|&number| kind_of(number) == Some(kind)).unwrap_or(-1)
 }
 
 #[unsafe(no_mangle)]
@@ -260,7 +266,17 @@ pub unsafe extern "C" fn zmq_connect(socket: *mut c_void, address: *const c_char
         // SAFETY: a string of the caller's.
         let address = unsafe { text(address) }?;
         crate::options::check_kept(&sock)?;
-        sock.socket.connect(address).map_err(|error| errno::of(&error))?;
+        let given = locked(&sock.local).connect_routing_id.take();
+        let connected = match sock.kind() {
+            kind @ (SocketType::Router | SocketType::Stream)
+                if kind == SocketType::Stream || given.is_some() =>
+            {
+                let called = sock.socket.connect_as(address, given.as_deref());
+                called.map(|name| locked(&sock.local).last_peer = name.to_vec())
+            }
+            _ => sock.socket.connect(address),
+        };
+        connected.map_err(|error| errno::of(&error))?;
         locked(&sock.local).last_endpoint = address.to_owned();
         sock.arm_bell(false);
         Ok(0)

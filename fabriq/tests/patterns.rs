@@ -379,6 +379,59 @@ fn radio_and_dish(context: &Context, endpoint: &str) {
     assert_eq!(radio.send("no group").unwrap_err().error, Error::NoGroup);
 }
 
+/// What a STREAM receives next of a connection.
+fn piece(stream: &Socket) -> (Frame, Frame) {
+    let message = stream.recv().unwrap();
+    assert_eq!(message.len(), 2);
+    (message.part(0).unwrap().clone(), message.body().clone())
+}
+
+fn streams_carry_bytes(context: &Context, endpoint: &str) {
+    let (server, client) = (socket(context, SocketType::Stream), socket(context, SocketType::Stream));
+    let endpoint = server.bind(endpoint).unwrap();
+    let to_server = client.connect_as(endpoint.as_str(), Some(b"server")).unwrap();
+    assert_eq!(to_server, "server");
+    assert!(
+        matches!(client.connect_as(endpoint.as_str(), Some(b"server")), Err(Error::Invalid(_))),
+        "in use"
+    );
+    client.send(message(&["server", "before it is there, ", "and more"])).unwrap();
+    let (to_client, arrival) = piece(&server);
+    assert!(arrival.is_empty() && to_client[0] == 0);
+    assert_eq!(piece(&client), ("server".into(), Frame::EMPTY));
+    let mut heard = Vec::new();
+    while heard.len() < 28 {
+        heard.extend_from_slice(&piece(&server).1);
+    }
+    assert_eq!(heard, b"before it is there, and more");
+    // Longer than any read, and than the system's buffers.
+    let long: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 7) as u8).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            server.send(Message::from_parts([to_client.clone(), long[..].into()]).unwrap()).unwrap();
+            server.send(Message::from_parts([to_client.clone(), Frame::EMPTY]).unwrap()).unwrap();
+        });
+        let mut heard = Vec::new();
+        loop {
+            let (from, bytes) = piece(&client);
+            assert_eq!(from, "server");
+            if bytes.is_empty() {
+                break;
+            }
+            heard.extend_from_slice(&bytes);
+        }
+        assert!(heard == long, "all of it, and then the end");
+    });
+    let gone = server.send(Message::from_parts([to_client, "x".into()]).unwrap()).unwrap_err();
+    assert_eq!(gone.error, Error::Unroutable);
+    assert_eq!(client.send("no name").unwrap_err().error, Error::NoRoutingId);
+    // A dealer's first bytes are a greeting.
+    let dealer = socket(context, SocketType::Dealer);
+    dealer.connect(endpoint.as_str()).unwrap();
+    let greeting = std::iter::from_fn(|| Some(piece(&server).1)).find(|bytes| !bytes.is_empty()).unwrap();
+    assert_eq!(greeting[0], 0xFF);
+}
+
 fn conflating_pipes_keep_the_newest_message(context: &Context, endpoint: &str) {
     const COUNT: u32 = 5_000;
     let (pull, push) = (socket(context, SocketType::Pull), socket(context, SocketType::Push));
@@ -447,19 +500,31 @@ fn rdma_endpoint() -> String {
 }
 
 macro_rules! over_every_transport {
-    (wires: $($wire:ident),*; all: $($test:ident),* $(,)?) => {
+    (bytes: $($bytes:ident),*; wires: $($wire:ident),*; all: $($test:ident),* $(,)?) => {
         mod inproc {
             $(#[test]
             fn $test() {
                 super::$test(&fabriq::context().unwrap(), concat!("inproc://", stringify!($test)));
             })*
         }
-        over_wires!($($wire,)* $($test),*);
+        over_wires!(bytes: $($bytes),*; all: $($wire,)* $($test),*);
     };
 }
 
 macro_rules! over_wires {
-    ($($test:ident),*) => {
+    (bytes: $($bytes:ident),*; all: $($test:ident),*) => {
+        mod tcp_bytes {
+            $(#[test]
+            fn $bytes() {
+                super::$bytes(&fabriq::context().unwrap(), "tcp://127.0.0.1:*");
+            })*
+        }
+        mod ipc_bytes {
+            $(#[test]
+            fn $bytes() {
+                super::$bytes(&fabriq::context().unwrap(), "ipc://*");
+            })*
+        }
         mod tcp {
             $(#[test]
             fn $test() {
@@ -483,6 +548,8 @@ macro_rules! over_wires {
 }
 
 over_every_transport!(
+    // Where a link carries messages there are no streams of bytes.
+    bytes: streams_carry_bytes;
     // In-process there is no link that could be down.
     wires: immediate_pipes_exist_while_their_peer_is_there;
     all: request_and_reply,

@@ -46,11 +46,14 @@ pub enum SocketType {
     Peer,
     /// As PAIR, with messages of one part (RFC 52).
     Channel,
+    /// Bytes with peers that speak no ZMTP: each message is a connection's name and bytes, over tcp and ipc. A name with an
+    /// empty part says that a connection came or went, and sent, ends it (zmq_socket(3), ZMQ_STREAM).
+    Stream,
 }
 
 impl SocketType {
     /// Every type.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Pair,
         Self::Pub,
         Self::Sub,
@@ -70,6 +73,7 @@ impl SocketType {
         Self::Scatter,
         Self::Peer,
         Self::Channel,
+        Self::Stream,
     ];
 
     // The names that libzmq had in 2010, and still knows.
@@ -104,6 +108,7 @@ impl SocketType {
             Self::Scatter => "SCATTER",
             Self::Peer => "PEER",
             Self::Channel => "CHANNEL",
+            Self::Stream => "STREAM",
         }
     }
 
@@ -134,6 +139,8 @@ impl SocketType {
             Scatter => matches!(peer, Gather),
             Self::Peer => matches!(peer, Self::Peer),
             Channel => matches!(peer, Channel),
+            // Of what is at the other end nothing is known.
+            Stream => matches!(peer, Stream),
         }
     }
 
@@ -143,6 +150,7 @@ impl SocketType {
         match self {
             Self::Pub | Self::Xpub | Self::Radio => Flow::Send,
             Self::Sub | Self::Xsub | Self::Dish => Flow::Recv,
+            Self::Stream => Flow::Stream,
             _ => Flow::Duplex,
         }
     }

@@ -33,6 +33,8 @@ pub enum Flow {
     Send,
     /// From the peers to here only.
     Recv,
+    /// Both ways, as bytes without frames: a part is what one read found, or goes out as it is. For peers that speak no ZMTP.
+    Stream,
 }
 
 /// How many peers one link stands for.

@@ -25,7 +25,7 @@ impl PgmTransport {
 /// Reads an endpoint, and refuses sockets whose parts go both ways.
 pub(crate) fn read(endpoint: &Endpoint, flow: Flow) -> Result<(Address, Settings), OpenError> {
     let read = (Address::parse(endpoint)?, Settings::parse(endpoint)?);
-    if flow == Flow::Duplex {
+    if matches!(flow, Flow::Duplex | Flow::Stream) {
         let why =
             "multicast goes one way, from a publisher to subscribers; use PUB and SUB, or XPUB and XSUB"
                 .into();

@@ -23,8 +23,9 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use transport_core::{
-    Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Grant, Hello, LinkId, LinkLimits,
-    Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, Slab, SlabKey, Wake,
+    Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Flow, Grant, Hello, LinkId,
+    LinkLimits, Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, Slab,
+    SlabKey, Wake,
 };
 
 use crate::address::{Address, Located, Route};
@@ -49,6 +50,8 @@ struct Opened {
     hello: Hello,
     limits: LinkLimits,
     settings: Settings,
+    /// Its links carry bytes without frames, and say no hello.
+    raw: bool,
     stage: Stage,
     deadline: Option<Instant>,
 }
@@ -227,12 +230,19 @@ impl TcpDriver {
         }
     }
 
-    /// Makes a link of a connection, and says hello.
+    /// Makes a link of a connection, and says hello; without frames there is none to say, and the link is up.
     fn greet(&mut self, open: OpenId, connection: Connection, dialled: bool) -> Result<(), Errno> {
         let opened = self.opens.find(open).ok_or(Errno::CANCELED)?;
-        let link = Link::new(connection, open, dialled, opened.limits.part_max, opened.settings.low_mark);
-        link.greet(&opened.hello)?;
-        let timed = !opened.limits.handshake_timeout.is_zero();
+        let raw = opened.raw;
+        let link = if raw {
+            Link::raw(connection, open, dialled, opened.settings.low_mark)
+        } else {
+            Link::new(connection, open, dialled, opened.limits.part_max, opened.settings.low_mark)
+        };
+        if !raw {
+            link.greet(&opened.hello)?;
+        }
+        let timed = !raw && !opened.limits.handshake_timeout.is_zero();
         let id = self.links.insert(link);
         let added = match self.links.find(id) {
             Some(link) => epoll::add(&self.io.epoll, &link.fd, link::token(id), EventFlags::IN),
@@ -245,7 +255,28 @@ impl TcpDriver {
         if timed {
             self.untimed.push(Timed::Link(id));
         }
+        if raw {
+            let up = self.up(id, Hello::NULL);
+            self.pending.extend(up);
+        }
         Ok(())
+    }
+
+    /// A link is up: the completion that says so.
+    fn up(&mut self, id: LinkId, hello: Hello) -> Option<Completion> {
+        let link = self.links.find_mut(id)?;
+        link.state = State::Up;
+        link.deadline = None;
+        let (open, dialled) = (link.open, link.dialled);
+        let (address, fd) = (mem::take(&mut link.peer), link.fd.as_raw_fd());
+        let hello_took = self.now.zip(link.since).map_or(Duration::ZERO, |(now, since)| now - since);
+        let peer = PeerInfo { hello, address, identity: None, fd, hello_took };
+        if dialled {
+            // It dialled once, and that is done.
+            self.opens.remove(open);
+        }
+        self.enqueue(id);
+        Some(Completion::Up { link: id, open, peer: Box::new(peer) })
     }
 
     fn fail(&mut self, open: OpenId, error: OpenError) {
@@ -576,18 +607,8 @@ impl TcpDriver {
             Turn::Look => self.untimed.push(Timed::Look(id)),
             Turn::Ended(reason) => self.end_link(id, reason),
             Turn::Greeted(hello) => {
-                link.state = State::Up;
-                link.deadline = None;
-                let (open, dialled) = (link.open, link.dialled);
-                let (address, fd) = (mem::take(&mut link.peer), link.fd.as_raw_fd());
-                let hello_took = self.now.zip(link.since).map_or(Duration::ZERO, |(now, since)| now - since);
-                let peer = PeerInfo { hello, address, identity: None, fd, hello_took };
-                out.push(Completion::Up { link: id, open, peer: Box::new(peer) });
-                if dialled {
-                    // It dialled once, and that is done.
-                    self.opens.remove(open);
-                }
-                self.enqueue(id);
+                let up = self.up(id, hello);
+                out.extend(up);
             }
         }
         if got && !guess {
@@ -624,13 +645,14 @@ impl TcpDriver {
 
 impl Driver for TcpDriver {
     fn open(&mut self, request: Open) -> Result<OpenId, OpenError> {
-        let Open { endpoint, role, hello, identity, limits, tuning, .. } = request;
+        let Open { endpoint, role, flow, hello, identity, limits, tuning } = request;
+        let raw = flow == Flow::Stream;
         let low_mark = (1..=LOW_MARK_MAX).contains(&identity.send_hwm);
         let located = Address::parse(&endpoint)?.locate(&endpoint, role, tuning.ipv6)?;
         let (settings, stage) = (Settings { tuning, low_mark }, Stage::Resolving);
         let failed = endpoint.clone();
         let open =
-            self.opens.insert(Opened { endpoint, role, hello, limits, settings, stage, deadline: None });
+            self.opens.insert(Opened { endpoint, role, hello, limits, settings, raw, stage, deadline: None });
         match located {
             Located::Here(routes) => self.set_out(open, role, routes),
             Located::Names { target, source } => {

@@ -144,6 +144,8 @@ pub(crate) struct Incoming {
     grant: u64,
     /// The last frames were read in place, so a read into the shared buffer asks for little.
     sniff: bool,
+    /// There are no frames: what a read finds is a part.
+    raw: bool,
 }
 
 impl Incoming {
@@ -157,7 +159,13 @@ impl Incoming {
             part_max: part_max.unwrap_or(FRAME_MAX).min(FRAME_MAX),
             grant: 0,
             sniff: false,
+            raw: false,
         }
+    }
+
+    /// From here on there are no frames.
+    pub(crate) fn set_raw(&mut self) {
+        self.raw = true;
     }
 
     /// `u64::MAX` stands for unlimited: nobody lives long enough to use it up.
@@ -190,6 +198,9 @@ impl Incoming {
     ) -> Result<Stop, DownReason> {
         if let Some(stop) = self.deliver_fill(buffers, link, limit, out) {
             return Ok(stop);
+        }
+        if self.raw {
+            return Ok(self.deliver_raw(buffers, link, limit, out));
         }
         let (bytes, end, part_max) = (&self.bytes[..], self.end, self.part_max);
         let (mut at, mut grant) = (self.start, self.grant);
@@ -311,6 +322,31 @@ impl Incoming {
         // Small parts again, unless this read meets a large one and a fill follows.
         self.sniff &= got < want;
         Ok((got, got == want))
+    }
+
+    /// What has arrived, as one part.
+    #[cold]
+    fn deliver_raw(
+        &mut self,
+        buffers: &Buffers,
+        link: LinkId,
+        limit: usize,
+        out: &mut Vec<Completion>,
+    ) -> Stop {
+        if self.start == self.end {
+            return Stop::Hungry;
+        }
+        if out.len() >= limit {
+            return Stop::Budget;
+        }
+        if self.grant == 0 {
+            return Stop::Paused;
+        }
+        self.grant -= 1;
+        let part = Part::last(buffers.copy(self.waiting()));
+        self.start = self.end;
+        out.push(Completion::Received { link, part });
+        Stop::Hungry
     }
 
     /// Gets a shared buffer, with what waits at its front.

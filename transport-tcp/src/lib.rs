@@ -54,15 +54,19 @@ impl Transport for TcpTransport {
         &["tcp", "ipc"]
     }
 
-    fn capabilities(&self, endpoint: &Endpoint, _flow: Flow) -> Result<Capabilities, OpenError> {
+    fn capabilities(&self, endpoint: &Endpoint, flow: Flow) -> Result<Capabilities, OpenError> {
         address::Address::parse(endpoint)?;
-        // A byte stream goes both ways whichever way the socket's parts go: subscriptions travel upstream.
+        let (flow, session) = match flow {
+            Flow::Stream => (Flow::Stream, SessionKind::None),
+            // A byte stream goes both ways whichever way the socket's parts go: subscriptions travel upstream.
+            _ => (Flow::Duplex, SessionKind::Zmtp),
+        };
         Ok(Capabilities {
             delivery: Delivery::Reliable,
-            flow: Flow::Duplex,
+            flow,
             pushback: true,
             topology: Topology::Unicast,
-            session: SessionKind::Zmtp,
+            session,
         })
     }
 

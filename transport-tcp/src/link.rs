@@ -126,6 +126,14 @@ impl Link {
         }
     }
 
+    /// One that carries bytes without frames, and is up at once.
+    pub(crate) fn raw(connection: Connection, open: OpenId, dialled: bool, low_mark: bool) -> Self {
+        let mut link = Self::new(connection, open, dialled, None, low_mark);
+        link.incoming.set_raw();
+        link.outgoing.set_raw();
+        link
+    }
+
     /// Says hello. The buffer of a new connection is empty, so this goes in one piece or not at all.
     pub(crate) fn greet(&self, hello: &Hello) -> Result<(), Errno> {
         let greeting = zmtp::greeting(hello);

@@ -82,12 +82,19 @@ pub(crate) struct Outgoing {
     wanted: Cell<bool>,
     posted: u64,
     sent: u64,
+    /// Bodies go without headers, and each as a large one.
+    raw: bool,
 }
 
 impl Outgoing {
     /// The beginning of a stream of which about `bytes_max` may wait.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, ..Self::default() }
+    }
+
+    /// From here on there are no frames.
+    pub(crate) fn set_raw(&mut self) {
+        self.raw = true;
     }
 
     /// How many more parts are taken at once. This is a promise, whatever the parts weigh, until it is asked again. Who
@@ -147,7 +154,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn push_inline(&mut self, buffers: &mut SendBuffers, part: &Part) -> bool {
         // A copy of constant size is a few instructions; one of variable size is a call.
-        let Some((window, len)) = part.body.as_window() else {
+        let Some((window, len)) = part.body.as_window().filter(|_| !self.raw) else {
             return false;
         };
         self.count(buffers, part.flags);
@@ -173,6 +180,11 @@ impl Outgoing {
 
     fn push_shared(&mut self, buffers: &mut SendBuffers, Part { body, flags }: Part) {
         self.count(buffers, flags);
+        if self.raw {
+            self.queued += body.len();
+            self.large.push_back(Large { at: 0, body });
+            return;
+        }
         let (before, len) = (self.bytes.len(), body.len());
         zmtp::write_header(&mut self.bytes, flags, len);
         if len < REFERENCE_MIN_FULL || (len < REFERENCE_MIN && self.queued < QUEUE_BYTES_MAX) {
@@ -266,6 +278,11 @@ impl Outgoing {
             }
             (self.large_done, self.large_part) = (self.large_done + 1, 0);
         }
+        while self.raw && self.large_done > 0 {
+            self.large.pop_front();
+            self.large_done -= 1;
+            self.sent += 1;
+        }
         while let Some(frame) = self.frame_at(self.scanned, 0) {
             let gone = match frame.large {
                 true => self.large_done > 0,
@@ -303,6 +320,11 @@ impl Outgoing {
     /// Commands belong to the link and are dropped with it.
     pub(crate) fn take_unseen(&mut self, buffers: &mut SendBuffers) -> Vec<Part> {
         let (mut unseen, mut message) = (Vec::new(), Vec::new());
+        if self.raw {
+            // Where a message ended, bytes do not tell.
+            self.clear(buffers);
+            return unseen;
+        }
         let (mut at, mut large, mut lost) = (self.scanned, 0, self.inside);
         let mut touched = self.done > self.scanned;
         while let Some(frame) = self.frame_at(at, large) {

@@ -200,6 +200,18 @@ impl Conduit {
         self.skipping = false;
     }
 
+    /// A STREAM receives an empty piece when a connection comes and when it goes.
+    pub(super) fn tell_of_connection(&mut self) {
+        if self.socket.kind == SocketType::Stream && self.socket.options().stream_notify {
+            self.deliver(&mut Part::last(Frame::EMPTY));
+            if self.incoming.publish()
+                && let Some(pipe) = self.pipe
+            {
+                self.socket.activate(Activation::Readable(pipe));
+            }
+        }
+    }
+
     /// An XPUB receives what its peers subscribe to.
     pub(super) fn tell_of_subscription(&self) {
         if self.socket.kind == SocketType::Xpub

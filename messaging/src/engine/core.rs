@@ -177,6 +177,14 @@ impl Core {
         }
     }
 
+    /// A pattern has said all it had to say to this peer.
+    pub(crate) fn finish(&mut self, key: SlabKey, now: Instant) {
+        if let Some(conduit) = self.conduits.find(key) {
+            let linger = conduit.socket.options().linger;
+            self.close_conduit(key, linger, now);
+        }
+    }
+
     pub(super) fn remove_conduit(&mut self, key: SlabKey) {
         let Some(mut conduit) = self.conduits.remove(key) else { return };
         if let Some((driver, link)) = conduit.link.take() {
@@ -373,6 +381,7 @@ impl Core {
             }
             drop(state);
         }
+        conduit.tell_of_connection();
         // Only now: whoever hears of it may send to this peer by name.
         socket.emit(&conduit.url, || EventKind::HandshakeSucceeded);
         if let Some(state) = self.endpoints.find_mut(conduit.endpoint) {
@@ -596,6 +605,7 @@ impl Core {
         let reason = conduit.reason.take().unwrap_or(reason);
         let fd = conduit.fd;
         if conduit.ready {
+            conduit.tell_of_connection();
             conduit.socket.emit(&conduit.url, || EventKind::Disconnected(reason, fd));
         } else {
             conduit.socket.emit(&conduit.url, || EventKind::HandshakeFailed(reason));

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_core::{
-    Capabilities, Endpoint, Flow, Hello, Identity, Open, OpenError, OpenId, Progress, Role, SessionKind,
-    SlabKey, Topology,
+    Capabilities, Endpoint, Flow, Frame, Hello, Identity, Open, OpenError, OpenId, Progress, Role,
+    SessionKind, SlabKey, Topology,
 };
 
 use super::core::{Core, Timer, marks, put};
-use crate::pattern::PipeId;
+use crate::pattern::{Behaviour, PipeId};
 use crate::session::SessionConfig;
 use crate::socket::monitor::EventKind;
 use crate::socket::shared::SocketShared;
@@ -47,6 +47,8 @@ pub(crate) struct OpenRequest {
     pub(crate) role: Role,
     pub(crate) capabilities: Capabilities,
     pub(crate) config: Arc<SessionConfig>,
+    /// What the peer behind a lasting pipe is called.
+    pub(crate) name: Option<Frame>,
     pub(crate) now: Instant,
 }
 
@@ -67,7 +69,7 @@ impl Core {
         socket: &Arc<SocketShared>,
         request: OpenRequest,
     ) -> Result<SlabKey, OpenError> {
-        let OpenRequest { driver, endpoint, role, capabilities, config, now } = request;
+        let OpenRequest { driver, endpoint, role, capabilities, config, name, now } = request;
         let options = socket.options();
         let pause = options.reconnect_interval.unwrap_or_default();
         // A group has any number of sources, each with a pipe of its own, whichever way it was opened.
@@ -105,7 +107,13 @@ impl Core {
                 // Whoever cannot say what they want gets everything, from the first message on.
                 let everything = capabilities.flow == Flow::Send;
                 let marks = (send_hwm, receive_hwm);
-                let pipe = socket.lock().attach(conduit, fronts, marks, None, everything);
+                let mut state = socket.lock();
+                if let Some(name) = name {
+                    // Whoever came meanwhile and took it keeps it.
+                    state.pattern.name_next(&name);
+                }
+                let pipe = state.attach(conduit, fronts, marks, None, everything);
+                drop(state);
                 if let Some(conduit) = self.conduits.find_mut(conduit) {
                     conduit.pipe = Some(pipe);
                 }

@@ -25,6 +25,7 @@ use super::spin::Spin;
 use super::wait::{Event, Waiter, Waiters};
 use crate::error::Error;
 use crate::limits::{FEEDING_TURNS, LAST_LOOK_TURNS, LISTS};
+use crate::socket::shared::Dismissal;
 
 /// Epoll data of a shard's own events, and of its drivers' descriptors.
 const OWN_EVENT: u64 = 0;
@@ -44,7 +45,7 @@ pub(crate) struct Shard {
     core: Mutex<Core>,
     dirty: Mutex<Vec<SlabKey>>,
     dirty_full: AtomicBool,
-    rejected: Mutex<Vec<SlabKey>>,
+    dismissed: Mutex<Vec<(SlabKey, Dismissal)>>,
     spin: Mutex<Spin>,
     /// See [`Spin::pause_max`].
     pause_max: Duration,
@@ -140,7 +141,7 @@ impl Shard {
             core: Mutex::new(Core::new(seed)),
             dirty: Mutex::new(Vec::with_capacity(LISTS)),
             dirty_full: AtomicBool::new(false),
-            rejected: Mutex::default(),
+            dismissed: Mutex::default(),
             pause_max: spin.pause_max(),
             spin: Mutex::new(spin),
             leader: AtomicBool::new(false),
@@ -269,9 +270,9 @@ impl Shard {
         }
     }
 
-    /// A pattern will not have a peer; called under the socket's lock, so it is only noted.
-    pub(crate) fn reject(&self, conduit: SlabKey) {
-        locked(&self.rejected).push(conduit);
+    /// A pattern parts with a peer; called under the socket's lock, so it is only noted.
+    pub(crate) fn dismiss(&self, conduit: SlabKey, how: Dismissal) {
+        locked(&self.dismissed).push((conduit, how));
         self.mark_dirty(conduit);
         self.kick();
     }
@@ -290,9 +291,12 @@ impl Shard {
             core.attend(conduit, now);
         }
         core.attending = conduits;
-        let rejected = std::mem::take(&mut *locked(&self.rejected));
-        for conduit in rejected {
-            core.reject(conduit);
+        let dismissed = std::mem::take(&mut *locked(&self.dismissed));
+        for (conduit, how) in dismissed {
+            match how {
+                Dismissal::Reject => core.reject(conduit),
+                Dismissal::Finish => core.finish(conduit, now),
+            }
         }
         true
     }

@@ -16,6 +16,7 @@ mod request;
 mod router;
 mod server;
 mod single;
+mod stream;
 mod subscribe;
 #[cfg(test)]
 mod testing;
@@ -45,6 +46,9 @@ pub(crate) trait Pipes {
     /// Ends a pipe for good: a peer that the pattern will not have (second PAIR, duplicate routing id). The engine
     /// closes its link and calls [`Pattern::detached`].
     fn reject(&mut self, pipe: PipeId);
+    /// Ends a pipe in good order: what was written goes out first. The engine closes its link, dials no more, and calls
+    /// [`Pattern::detached`].
+    fn finish(&mut self, pipe: PipeId);
 }
 
 /// Settings of a socket that patterns decide by. Defaults are libzmq's.
@@ -172,6 +176,21 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send {
         let _ = pipe;
         None
     }
+    /// What the peer of the pipe that is attached next is called, whatever it calls itself (ZMQ_CONNECT_ROUTING_ID), unless
+    /// another is called so.
+    fn name_next(&mut self, name: &Frame) {
+        let _ = name;
+    }
+    /// Whether a peer is called so.
+    fn knows(&self, name: &[u8]) -> bool {
+        let _ = name;
+        false
+    }
+    /// What the peer behind a pipe is called, for types that name them.
+    fn name(&self, pipe: PipeId) -> Option<&Frame> {
+        let _ = pipe;
+        None
+    }
     /// An option changed.
     fn set_options(&mut self, options: &PatternOptions) {
         let _ = options;
@@ -203,6 +222,7 @@ pub(crate) enum Pattern {
     Scatter(single::Single<push::Push>),
     Peer(server::Server),
     Channel(single::Single<pair::Pair>),
+    Stream(stream::Stream),
 }
 
 impl Pattern {
@@ -229,6 +249,7 @@ impl Pattern {
             SocketType::Scatter => Self::Scatter(Default::default()),
             SocketType::Peer => Self::Peer(server::Server::new(seed)),
             SocketType::Channel => Self::Channel(Default::default()),
+            SocketType::Stream => Self::Stream(stream::Stream::new(seed)),
         }
     }
 }
@@ -256,6 +277,7 @@ macro_rules! each {
             Pattern::Scatter($behaviour) => $call,
             Pattern::Peer($behaviour) => $call,
             Pattern::Channel($behaviour) => $call,
+            Pattern::Stream($behaviour) => $call,
         }
     };
 }
@@ -318,6 +340,15 @@ impl Behaviour for Pattern {
     }
     fn routing_id(&self, pipe: PipeId) -> Option<u32> {
         each!(self, behaviour => behaviour.routing_id(pipe))
+    }
+    fn name_next(&mut self, name: &Frame) {
+        each!(self, behaviour => behaviour.name_next(name))
+    }
+    fn knows(&self, name: &[u8]) -> bool {
+        each!(self, behaviour => behaviour.knows(name))
+    }
+    fn name(&self, pipe: PipeId) -> Option<&Frame> {
+        each!(self, behaviour => behaviour.name(pipe))
     }
     fn set_options(&mut self, options: &PatternOptions) {
         each!(self, behaviour => behaviour.set_options(options))

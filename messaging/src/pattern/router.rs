@@ -1,5 +1,5 @@
 //! ROUTER: names each peer by a routing id, says it in front of what it receives, and sends by it. Not REP: it keeps
-//! no lockstep and looks at no delimiter. ROUTER_RAW and CONNECT_ROUTING_ID are not here yet.
+//! no lockstep and looks at no delimiter.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +33,20 @@ struct Name {
     id: Frame,
     /// The peer has none of its own.
     generated: bool,
+    /// Whoever connected to it said what it is called.
+    given: bool,
+}
+
+/// A routing id of our own making: a zero and a number that counts up. The numbers come round some day.
+pub(super) fn generated(next: &mut u32, is_taken: impl Fn(&[u8]) -> bool) -> Frame {
+    loop {
+        let [a, b, c, d] = next.to_be_bytes();
+        *next = next.wrapping_add(1);
+        let id = [0, a, b, c, d];
+        if !is_taken(&id) {
+            return Frame::from(&id);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -41,6 +55,8 @@ pub(crate) struct Router {
     routes: HashMap<RoutingId, PipeId>,
     /// Identified pipes. Others are neither read nor written.
     names: PipeMap<Name>,
+    /// What the pipe that is attached next is called.
+    given: Option<Frame>,
     fair: FairQueue,
     /// The pipes of `routes`, only to answer whether any has room.
     room: LoadBalancer,
@@ -60,6 +76,7 @@ impl Router {
         Self {
             routes: HashMap::new(),
             names: PipeMap::default(),
+            given: None,
             fair: FairQueue::default(),
             room: LoadBalancer::default(),
             spares: Spares::default(),
@@ -75,7 +92,7 @@ impl Router {
         // Ids that begin with 0 are ours to make; a peer that claims one has none.
         let own = Some(&peer.routing_id).filter(|id| id.first().is_some_and(|&first| first != 0));
         if let Some(name) = self.names.get(&pipe) {
-            if own.map_or(name.generated, |own| *own == name.id) {
+            if name.given || own.map_or(name.generated, |own| *own == name.id) {
                 return;
             }
             self.keep_what_the_last_peer_sent(pipes, pipe);
@@ -90,25 +107,21 @@ impl Router {
         }
         self.forget(pipe);
         let name = match own {
-            Some(own) => Name { id: own.clone(), generated: false },
-            None => Name { id: self.generate(), generated: true },
+            Some(own) => Name { id: own.clone(), generated: false, given: false },
+            None => {
+                let id = generated(&mut self.next_id, |id| self.routes.contains_key(id));
+                Name { id, generated: true, given: false }
+            }
         };
+        self.call(pipe, name);
+    }
+
+    /// From here on the pipe is known by that name.
+    fn call(&mut self, pipe: PipeId, name: Name) {
         self.routes.insert(RoutingId(name.id.clone()), pipe);
         self.names.insert(pipe, name);
         self.fair.add(pipe);
         self.room.add(pipe);
-    }
-
-    fn generate(&mut self) -> Frame {
-        loop {
-            let [a, b, c, d] = self.next_id.to_be_bytes();
-            self.next_id = self.next_id.wrapping_add(1);
-            let id = [0, a, b, c, d];
-            // The counter comes round some day.
-            if !self.routes.contains_key(&id[..]) {
-                return Frame::from(&id);
-            }
-        }
     }
 
     /// Reads what is there under the name it came under. At the moment when another peer takes the pipe over, that
@@ -183,6 +196,9 @@ impl Router {
 
 impl Behaviour for Router {
     fn attached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: Option<&Peer>) {
+        if let Some(id) = self.given.take() {
+            self.call(pipe, Name { id, generated: false, given: true });
+        }
         if let Some(peer) = peer {
             self.identify(pipes, pipe, peer);
             probe(self.probes, pipes, pipe);
@@ -255,6 +271,18 @@ impl Behaviour for Router {
         !self.ahead.is_empty()
     }
 
+    fn knows(&self, name: &[u8]) -> bool {
+        self.routes.contains_key(name)
+    }
+
+    fn name_next(&mut self, name: &Frame) {
+        self.given = Some(name.clone()).filter(|name| !self.knows(name));
+    }
+
+    fn name(&self, pipe: PipeId) -> Option<&Frame> {
+        self.names.get(&pipe).map(|name| &name.id)
+    }
+
     fn set_options(&mut self, options: &PatternOptions) {
         self.mandatory = options.router_mandatory;
         self.handover = options.router_handover;
@@ -284,6 +312,26 @@ mod tests {
         let refused = router.give(pipes, message(parts)).unwrap_err();
         assert_eq!(refused.message, message(parts), "unchanged");
         refused.why
+    }
+
+    #[test]
+    fn whoever_is_dialled_may_be_called_as_the_caller_likes() {
+        let (mut router, mut pipes) = with_two();
+        assert!(router.knows(b"a") && !router.knows(b"mine"));
+        router.name_next(&"mine".into());
+        router.attached(&mut pipes, pipe(3), None);
+        send(&mut router, &mut pipes, &["mine", "before it is there"]);
+        assert_eq!(pipes.sent(3), [message(&["before it is there"])]);
+        // Whatever it calls itself, also when another takes its place.
+        for own in ["a", "z"] {
+            router.identified(&mut pipes, pipe(3), &peer(own));
+            pipes.deliver(&mut router, 3, &["x"]);
+            assert_eq!(recv(&mut router, &mut pipes).unwrap(), ["mine", "x"]);
+        }
+        assert!(pipes.rejected.is_empty());
+        assert_eq!(router.name(pipe(3)), Some(&"mine".into()));
+        router.attached(&mut pipes, pipe(4), Some(&peer("mine")));
+        assert_eq!(pipes.rejected, [4], "as with any name in use");
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Default for TestPipe {
 pub(super) struct TestPipes {
     pipes: BTreeMap<PipeId, TestPipe>,
     pub(super) rejected: Vec<u64>,
+    pub(super) finished: Vec<u64>,
     /// How often `read` and `can_write` were called.
     pub(super) asked: usize,
     /// Writes without `can_write` are in order (the queueing's own tests).
@@ -191,6 +192,10 @@ impl Pipes for TestPipes {
 
     fn reject(&mut self, pipe: PipeId) {
         self.rejected.push(pipe.0);
+    }
+
+    fn finish(&mut self, pipe: PipeId) {
+        self.finished.push(pipe.0);
     }
 }
 

@@ -627,5 +627,6 @@ fn counterpart(ours: SocketType) -> SocketType {
         SocketType::Scatter => SocketType::Gather,
         SocketType::Peer => SocketType::Peer,
         SocketType::Channel => SocketType::Channel,
+        SocketType::Stream => SocketType::Stream,
     }
 }

@@ -225,10 +225,14 @@ impl Drop for ContextShared {
 /// Refuses, before anything exists, what a transport cannot carry.
 pub(crate) fn check_fit(kind: SocketType, endpoint: &Endpoint, can: &Capabilities) -> Result<(), OpenError> {
     let needed = kind.flow();
-    let carried = can.flow == Flow::Duplex || can.flow == needed;
+    let carried = can.flow == needed || (can.flow == Flow::Duplex && needed != Flow::Stream);
     // Whoever publishes loses messages at its mark anyway.
     let bears_loss = needed != Flow::Duplex;
-    let why = if !carried {
+    let why = if needed == Flow::Stream && !carried {
+        Some(format!(
+            "a {kind} socket speaks bytes, and that transport carries messages; use tcp:// or ipc://"
+        ))
+    } else if !carried {
         Some(format!(
             "a {kind} socket sends and receives, and that transport goes one way; use PUB and SUB on it"
         ))

@@ -79,9 +79,7 @@ impl Socket {
         change(&mut changed);
         let id = &changed.routing_id;
         if id.len() > transport_core::limits::ROUTING_ID_MAX || id.first() == Some(&0) {
-            return Err(Error::Invalid(
-                "a routing id has 1 to 255 bytes and does not start with a zero byte",
-            ));
+            return Err(Error::Invalid(ROUTING_ID));
         }
         if changed.heartbeat_ttl.as_millis() > 6_553_599 {
             return Err(Error::Invalid("heartbeat_ttl is at most 6553.599 seconds"));
@@ -103,7 +101,7 @@ impl Socket {
     /// Listens at `endpoint` and returns the real one, with the port that a wildcard became. Waits for the outcome
     /// (a name may have to be resolved).
     pub fn bind(&self, endpoint: &str) -> Result<Endpoint, Error> {
-        let key = self.open(endpoint, Role::Bind)?;
+        let key = self.open(endpoint, Role::Bind, None)?;
         let shared: &dyn Target = &*self.shared;
         let wait = Wait { targets: &[shared], deadline: None, fds: &[] };
         let shard = &self.context.shard;
@@ -124,7 +122,7 @@ impl Socket {
     /// Dials `endpoint`, now and whenever the link breaks. Returns at once: messages queue until the peer is there,
     /// and it need not have bound yet. Fails only for what waiting cannot mend.
     pub fn connect(&self, endpoint: &str) -> Result<(), Error> {
-        self.open(endpoint, Role::Connect).map(drop)
+        self.open(endpoint, Role::Connect, None).map(drop)
     }
 
     /// Dials `endpoint` as [`Socket::connect`] does, and returns the number of the peer behind it, for [`Message::to`]
@@ -143,7 +141,7 @@ impl Socket {
         if self.options()?.immediate {
             return Err(Error::Invalid("with the option immediate a peer has no number before it is there"));
         }
-        let key = self.open(endpoint, Role::Connect)?;
+        let key = self.open(endpoint, Role::Connect, None)?;
         let pipe = self.context.shard.with_core(|core| core.pipe_of(key));
         let _deferral = Deferral::begin();
         let state = self.shared.lock();
@@ -151,7 +149,54 @@ impl Socket {
         pipe.and_then(|pipe| state.pattern.routing_id(pipe)).ok_or(Error::NoSuchEndpoint(endpoint.into()))
     }
 
-    fn open(&self, endpoint: &str, role: Role) -> Result<transport_core::SlabKey, Error> {
+    /// Dials `endpoint` as [`Socket::connect`] does, and returns what the peer behind it is called in messages, whatever it
+    /// calls itself: `routing_id` (ZMQ_CONNECT_ROUTING_ID), or for STREAM a name of the socket's choice. For ROUTER and
+    /// STREAM. Messages to it queue until it is there.
+    ///
+    /// # Errors
+    /// Those of `connect`; [`Error::Invalid`] when another peer is called so, or the id is none;
+    /// [`Error::NotSupported`] for other types.
+    pub fn connect_as(&self, endpoint: &str, routing_id: Option<&[u8]>) -> Result<Frame, Error> {
+        match (self.shared.kind, routing_id) {
+            (SocketType::Router | SocketType::Stream, Some(id)) => {
+                if id.is_empty() || id.len() > transport_core::limits::ROUTING_ID_MAX || id[0] == 0 {
+                    return Err(Error::Invalid(ROUTING_ID));
+                }
+            }
+            (SocketType::Stream, None) => {}
+            (SocketType::Router, None) => {
+                return Err(Error::Invalid(
+                    "a ROUTER learns its peers' names from them; use connect, or give one",
+                ));
+            }
+            (kind, _) => {
+                return Err(Error::NotSupported(kind, "name its peers; use connect, or a ROUTER socket"));
+            }
+        }
+        if self.options()?.immediate {
+            return Err(Error::Invalid("with the option immediate a peer has no name before it is there"));
+        }
+        let name = routing_id.map(Frame::from);
+        if name.as_ref().is_some_and(|name| self.shared.lock().pattern.knows(name)) {
+            return Err(Error::Invalid(
+                "another peer is called so; disconnect it first, or choose another name",
+            ));
+        }
+        let key = self.open(endpoint, Role::Connect, name)?;
+        let pipe = self.context.shard.with_core(|core| core.pipe_of(key));
+        let _deferral = Deferral::begin();
+        let state = self.shared.lock();
+        let name = pipe.and_then(|pipe| state.pattern.name(pipe)).cloned();
+        // Somebody else may have closed the endpoint or the socket meanwhile.
+        name.ok_or(Error::NoSuchEndpoint(endpoint.into()))
+    }
+
+    fn open(
+        &self,
+        endpoint: &str,
+        role: Role,
+        name: Option<Frame>,
+    ) -> Result<transport_core::SlabKey, Error> {
         self.check()?;
         let endpoint = Endpoint::parse(endpoint).map_err(OpenError::from)?;
         let shard = &self.context.shard;
@@ -179,7 +224,7 @@ impl Socket {
         Ok(shard.with_core(|core| {
             core.open(
                 &self.shared,
-                OpenRequest { driver, endpoint, role, capabilities, config, now: Instant::now() },
+                OpenRequest { driver, endpoint, role, capabilities, config, name, now: Instant::now() },
             )
         })?)
     }
@@ -552,6 +597,8 @@ impl Socket {
     /// Closes the socket now, with the linger time of its options. As dropping does.
     pub fn close(self) {}
 }
+
+const ROUTING_ID: &str = "a routing id has 1 to 255 bytes and does not start with a zero byte";
 
 impl Drop for Socket {
     fn drop(&mut self) {

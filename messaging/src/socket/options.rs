@@ -84,6 +84,8 @@ pub struct Options {
     /// REQ, DEALER and ROUTER: send an empty message to every peer that comes, so that a ROUTER there learns of this
     /// socket at once (ZMQ_PROBE_ROUTER). Other peers receive that message, too. Default false.
     pub probe_router: bool,
+    /// STREAM: receive an empty message when a connection comes, and when it goes (ZMQ_STREAM_NOTIFY). Default true.
+    pub stream_notify: bool,
     /// PUB, XPUB, SUB and XSUB: messages go to those who did *not* subscribe to them; both ends must say so
     /// (ZMQ_INVERT_MATCHING). Default false.
     pub invert_matching: bool,
@@ -122,6 +124,7 @@ impl Default for Options {
             req_correlate: false,
             req_relaxed: false,
             probe_router: false,
+            stream_notify: true,
             invert_matching: false,
         }
     }

@@ -60,7 +60,8 @@ pub(crate) struct PipeTable {
     shard: Arc<Shard>,
     /// Pipes that were read to their end, to be detached when the pattern's call is over.
     ended: Vec<PipeId>,
-    rejected: Vec<SlabKey>,
+    /// Conduits that the pattern has done with.
+    dismissed: Vec<(SlabKey, Dismissal)>,
     bytes_written: usize,
     /// Whether every pipe written to is looked after by the guard.
     all_guarded: bool,
@@ -77,6 +78,15 @@ struct Front {
     writes: Writes,
     /// In place of both queues, but for subscriptions: ZMQ_CONFLATE.
     latest: Option<Box<Latest>>,
+}
+
+/// How a pattern parts with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dismissal {
+    /// It will not have this peer; its endpoint may dial again.
+    Reject,
+    /// It has said all there is to say: what was written goes out, and that is the end of it.
+    Finish,
 }
 
 /// What becomes of messages written to a pipe.
@@ -112,7 +122,7 @@ impl SocketShared {
                     fronts: Slab::new(),
                     shard,
                     ended: Vec::new(),
-                    rejected: Vec::new(),
+                    dismissed: Vec::new(),
                     bytes_written: 0,
                     all_guarded: true,
                 },
@@ -304,7 +314,7 @@ impl SocketState {
 
     #[inline]
     fn settle(&mut self) {
-        if !self.pipes.ended.is_empty() || !self.pipes.rejected.is_empty() {
+        if !self.pipes.ended.is_empty() || !self.pipes.dismissed.is_empty() {
             self.settle_slowly();
         }
     }
@@ -316,8 +326,8 @@ impl SocketState {
                 self.pattern.detached(&mut self.pipes, pipe);
             }
         }
-        for conduit in std::mem::take(&mut self.pipes.rejected) {
-            self.pipes.shard.reject(conduit);
+        for (conduit, how) in std::mem::take(&mut self.pipes.dismissed) {
+            self.pipes.shard.dismiss(conduit, how);
         }
     }
 }
@@ -342,6 +352,14 @@ impl PipeTable {
         if latest.write(part) {
             self.all_guarded = false;
             self.shard.mark_dirty(front.conduit);
+        }
+    }
+
+    fn dismiss(&mut self, pipe: PipeId, how: Dismissal) {
+        if let Some(front) = self.front(pipe) {
+            front.writes = Writes::Dropped;
+            let conduit = front.conduit;
+            self.dismissed.push((conduit, how));
         }
     }
 
@@ -407,10 +425,10 @@ impl Pipes for PipeTable {
     }
 
     fn reject(&mut self, pipe: PipeId) {
-        if let Some(front) = self.front(pipe) {
-            front.writes = Writes::Dropped;
-            let conduit = front.conduit;
-            self.rejected.push(conduit);
-        }
+        self.dismiss(pipe, Dismissal::Reject);
+    }
+
+    fn finish(&mut self, pipe: PipeId) {
+        self.dismiss(pipe, Dismissal::Finish);
     }
 }

@@ -76,7 +76,7 @@ impl Transport for Multicast {
 
     fn capabilities(&self, endpoint: &Endpoint, flow: Flow) -> Result<Capabilities, OpenError> {
         read_address(endpoint, false)?;
-        if flow == Flow::Duplex {
+        if matches!(flow, Flow::Duplex | Flow::Stream) {
             let why = "multicast goes one way; use PUB or SUB".into();
             return Err(OpenError::Incompatible { endpoint: endpoint.clone(), why });
         }
@@ -286,7 +286,7 @@ impl Driver for MulticastDriver {
         }
         let mut air = self.air.hold();
         match flow {
-            Flow::Duplex => {
+            Flow::Duplex | Flow::Stream => {
                 self.opens.remove(open);
                 let why = "multicast goes one way; use PUB or SUB".into();
                 return Err(OpenError::Incompatible { endpoint, why });
