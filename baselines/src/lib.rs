@@ -4,11 +4,13 @@
 //!
 //! ```text
 //! verbs      RC queue pairs: a ping-pong of sends, a stream of sends, a stream of RDMA READs
-//! tcp        sockets: a ping-pong, and a stream
+//! stream     sockets of any family: a ping-pong, and a stream
+//! tcp        TCP sockets
+//! unix       Unix-domain sockets
 //! perftest   the field's own tools (ib_send_lat, ib_send_bw, ib_read_bw), run as processes
 //! ```
 //!
-//! [`Link`] is what both wires of ours have in common, so that a benchmark is written once: one process has
+//! [`Link`] is what the wires of ours have in common, so that a benchmark is written once: one process has
 //! [`Link::echo`] or [`Link::source`], the other [`Link::ping`] or [`Link::sink`]. The listening end echoes or is the
 //! sink, the dialling one pings or is the source.
 
@@ -16,13 +18,15 @@
 
 mod limits;
 pub mod perftest;
+pub mod stream;
 pub mod tcp;
+pub mod unix;
 pub mod verbs;
 
-use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::fmt::{Debug, Display};
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -64,18 +68,20 @@ pub struct Run {
 pub trait Link: Debug + Sized {
     /// Where links are accepted.
     type Listener: Debug;
+    /// What stands behind `://` for it.
+    type Address: Display + FromStr + Clone + Debug;
 
     /// What a run does on this wire, in a few words for a report; not how it waits.
     fn what(run: &Run) -> &'static str;
 
-    /// Listens at an address; port 0 chooses one. Says the real address.
-    fn listen(at: SocketAddr) -> Result<(Self::Listener, SocketAddr)>;
+    /// Listens at an address; a wildcard (port 0, or `*`) chooses one. Says the real address.
+    fn listen(at: &Self::Address) -> Result<(Self::Listener, Self::Address)>;
 
     /// The next link; waits for [`SILENCE`] at most.
     fn accept(listener: &Self::Listener, run: &Run) -> Result<Self>;
 
     /// A link to who listens there.
-    fn connect(to: SocketAddr, run: &Run) -> Result<Self>;
+    fn connect(to: &Self::Address, run: &Run) -> Result<Self>;
 
     /// Ping-pong: sends `frame` from where it is, waits for what comes back and hands it to `read`.
     fn ping<R>(&mut self, frame: &Frame, read: impl FnOnce(&[u8]) -> R) -> Result<R>;

@@ -14,7 +14,8 @@ pub(crate) struct Wire {
     /// Endpoint URL, for example tcp://127.0.0.1:5555
     url: String,
 
-    /// Listen at URL instead of connecting to it; the real endpoint is said on stderr, so `tcp://*:*` picks a port
+    /// Listen at URL instead of connecting to it; the real endpoint is said on stderr, so `tcp://*:*` picks a port and
+    /// `ipc://*` a path
     #[arg(long, short)]
     bind: bool,
 
@@ -234,7 +235,7 @@ pub(crate) fn refuse_inproc(url: &str) -> Result<(), Failure> {
     let endpoint = Endpoint::parse(url).map_err(|error| Failure::Usage(error.to_string()))?;
     if endpoint.scheme() == "inproc" {
         return Err(Failure::Usage(format!(
-            "{url}: inproc:// ends at this process, and the peer would be another; use tcp://127.0.0.1:PORT"
+            "{url}: inproc:// ends at this process, and the peer would be another; use ipc://PATH or tcp://127.0.0.1:PORT"
         )));
     }
     Ok(())

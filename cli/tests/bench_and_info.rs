@@ -24,6 +24,7 @@ fn info_knows_every_scheme() {
         (scheme["available"].as_bool().unwrap(), scheme["why"].as_str().map(str::to_owned))
     };
     assert_eq!(state("inproc"), (true, None));
+    assert_eq!(state("ipc"), (true, None));
     assert_eq!(state("tcp"), (true, None));
     for missing in ["verbs", "ofi", "pgm", "epgm"] {
         let (available, why) = state(missing);
@@ -44,7 +45,7 @@ fn the_default_run_measures_every_transport_and_size() {
     for kind in ["latency", "throughput"] {
         let rows = report[kind].as_array().unwrap();
         let rows: Vec<_> = rows.iter().map(|row| (row["transport"].as_str(), row["size"].as_u64())).collect();
-        for transport in ["inproc", "tcp"] {
+        for transport in ["inproc", "ipc", "tcp"] {
             for size in [2048, 64] {
                 assert!(rows.contains(&(Some(transport), Some(size))), "{kind} {transport} {size}: {rows:?}");
             }

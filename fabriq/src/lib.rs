@@ -19,8 +19,9 @@
 //! # }
 //! ```
 //!
-//! Choose a transport by URL: `inproc://name` within a process, `tcp://host:port` between hosts, where any ZeroMQ peer
-//! may be on the other side. Blocking calls ([`Socket::recv`]) and asynchronous ones ([`Socket::recv_async`]) may be
+//! Choose a transport by URL: `inproc://name` within a process, `ipc:///path` (or `ipc://@name`, in Linux's abstract
+//! namespace) between processes of a host, `tcp://host:port` between hosts. Over the last two any ZeroMQ peer may be on the
+//! other side. Blocking calls ([`Socket::recv`]) and asynchronous ones ([`Socket::recv_async`]) may be
 //! mixed; sockets are thread-safe.
 
 use std::sync::Arc;

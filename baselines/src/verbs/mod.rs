@@ -328,6 +328,7 @@ fn buffer(pool: &FramePool, memory: &Memory, len: usize) -> Result<Buffer> {
 
 impl crate::Link for Link {
     type Listener = Listener;
+    type Address = SocketAddr;
 
     fn what(run: &Run) -> &'static str {
         match run.traffic {
@@ -337,19 +338,19 @@ impl crate::Link for Link {
         }
     }
 
-    fn listen(at: SocketAddr) -> Result<(Listener, SocketAddr)> {
-        Listener::new(at)
+    fn listen(at: &SocketAddr) -> Result<(Listener, SocketAddr)> {
+        Listener::new(*at)
     }
 
     fn accept(listener: &Listener, run: &Run) -> Result<Self> {
         listener.accept(&Shape::of(run))
     }
 
-    fn connect(to: SocketAddr, run: &Run) -> Result<Self> {
+    fn connect(to: &SocketAddr, run: &Run) -> Result<Self> {
         let shape = Shape::of(run);
         // A source that is READ has nothing to do but wait.
         let wait = if shape.reads { Wait::Asleep } else { shape.wait };
-        Self::dial(to, &Shape { wait, ..shape })
+        Self::dial(*to, &Shape { wait, ..shape })
     }
 
     fn ping<R>(&mut self, frame: &Frame, read: impl FnOnce(&[u8]) -> R) -> Result<R> {

@@ -2,7 +2,7 @@
 //! another of this program's, and perftest where it is installed. The messages, their checks and the clock are those of
 //! fabriq's own figures.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -32,6 +32,7 @@ const TOOL_MESSAGES_MAX: usize = 16 << 10;
 /// The wires that have baselines. ofi:// has its place here once it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
+    Ipc,
     Tcp,
     Verbs,
 }
@@ -39,16 +40,17 @@ enum Wire {
 impl Wire {
     fn scheme(self) -> &'static str {
         match self {
+            Self::Ipc => "ipc",
             Self::Tcp => "tcp",
             Self::Verbs => "verbs",
         }
     }
 
-    /// The wire of a URL, and the address in it. `None`: a scheme without baselines, or a name.
-    fn parse(url: &str) -> Option<(Self, SocketAddr)> {
+    /// The wire of a URL, and what stands behind `://`. `None`: a scheme without baselines.
+    fn parse(url: &str) -> Option<(Self, &str)> {
         let (scheme, rest) = url.split_once("://")?;
-        let wire = [Self::Tcp, Self::Verbs].into_iter().find(|wire| wire.scheme() == scheme)?;
-        Some((wire, rest.parse().ok()?))
+        let wire = [Self::Ipc, Self::Tcp, Self::Verbs].into_iter().find(|wire| wire.scheme() == scheme)?;
+        Some((wire, rest))
     }
 }
 
@@ -56,7 +58,8 @@ impl Wire {
 #[derive(Debug)]
 pub(super) struct Beside {
     wire: Wire,
-    host: IpAddr,
+    /// Where there are addresses on this wire beside fabriq's, with a wildcard.
+    any: String,
     has_perftest: bool,
 }
 
@@ -64,7 +67,11 @@ impl Beside {
     /// Those beside a real endpoint of fabriq's. `None`: there are none of its scheme. Says what is missing.
     pub(super) fn of(url: &str, without: &mut Vec<Without>) -> Option<Self> {
         let (wire, at) = Wire::parse(url)?;
-        let mut beside = Self { wire, host: at.ip(), has_perftest: false };
+        let any = match wire {
+            Wire::Ipc => "*".to_owned(),
+            Wire::Tcp | Wire::Verbs => SocketAddr::new(at.parse::<SocketAddr>().ok()?.ip(), 0).to_string(),
+        };
+        let mut beside = Self { wire, any, has_perftest: false };
         if wire == Wire::Verbs {
             match Tool::SendLat.missing() {
                 None => beside.has_perftest = true,
@@ -84,6 +91,7 @@ impl Beside {
     ) -> Result<(), Failure> {
         let size = row.size;
         let trips = match self.wire {
+            Wire::Ipc => self.ping::<baselines::unix::Link>(context, load, size),
             Wire::Tcp => self.ping::<baselines::tcp::Link>(context, load, size),
             Wire::Verbs => self.ping::<baselines::verbs::Link>(context, load, size),
         };
@@ -106,6 +114,7 @@ impl Beside {
     ) -> Result<(), Failure> {
         let size = row.size;
         let rate = match self.wire {
+            Wire::Ipc => self.sink::<baselines::unix::Link>(load, size),
             Wire::Tcp => self.sink::<baselines::tcp::Link>(load, size),
             Wire::Verbs => self.sink::<baselines::verbs::Link>(load, size),
         };
@@ -141,12 +150,13 @@ impl Beside {
 
     /// `None` also where perftest is not installed, which has been said.
     fn tool(&self, tool: Tool, size: usize, without: &mut Vec<Without>) -> Result<Option<Figures>, Failure> {
-        if !self.has_perftest {
+        let at = self.any.parse::<SocketAddr>();
+        let (true, Ok(at)) = (self.has_perftest, at) else {
             return Ok(None);
-        }
+        };
         let most = if tool == Tool::SendLat { TOOL_TRIPS_MAX } else { TOOL_MESSAGES_MAX };
         let count = (TOOL_BYTES / size).clamp(TOOL_MESSAGES_MIN, most) as u32;
-        let measure = Measure { tool, at: self.host, bytes: size, count, asleep: false };
+        let measure = Measure { tool, at: at.ip(), bytes: size, count, asleep: false };
         self.found(tool.name(), measure.run(|_| {}).map_err(failed), without)
     }
 
@@ -158,11 +168,11 @@ impl Beside {
         size: usize,
     ) -> Result<(Trips, &'static str), Failure> {
         let ring = Ring::new(context, size)?;
-        let any = format!("{}://{}", self.wire.scheme(), SocketAddr::new(self.host, 0));
+        let any = format!("{}://{}", self.wire.scheme(), self.any);
         let mut peer = Peer::start(&["baseline", "latency", "--bind", &any, "--size", &size.to_string()])?;
         let run = run(Kind::Latency, size);
-        let (_, there) = parse(&peer.endpoint()?)?;
-        let mut link = L::connect(there, &run).map_err(failed)?;
+        let there = peer.endpoint()?;
+        let mut link = L::connect(&address::<L>(&there)?, &run).map_err(failed)?;
         let trips = closed_loop(load, &ring, size, |frame, verifier| {
             let checked = link.ping(&frame, |reply| {
                 let received = Instant::now();
@@ -177,7 +187,7 @@ impl Beside {
 
     /// This end is the sink, the other the source. Messages per second.
     fn sink<L: Link>(&self, load: &Load, size: usize) -> Result<(f64, &'static str), Failure> {
-        let (listener, here) = L::listen(SocketAddr::new(self.host, 0)).map_err(failed)?;
+        let (listener, here) = L::listen(&behind::<L>(&self.any)?).map_err(failed)?;
         let url = format!("{}://{here}", self.wire.scheme());
         let (duration, warmup) = (nanoseconds(load.duration), nanoseconds(load.warmup));
         let size_text = size.to_string();
@@ -219,10 +229,15 @@ fn failed(error: baselines::Error) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-fn parse(url: &str) -> Result<(Wire, SocketAddr), Failure> {
-    Wire::parse(url).ok_or_else(|| {
-        Failure::Usage(format!("{url}: baselines are at tcp://ADDRESS:PORT and verbs://ADDRESS:PORT"))
-    })
+const WHERE: &str = "baselines are at ipc://@NAME, tcp://ADDRESS:PORT and verbs://ADDRESS:PORT";
+
+/// The address of a URL of this wire.
+fn address<L: Link>(url: &str) -> Result<L::Address, Failure> {
+    url.split_once("://").map_or_else(|| behind::<L>(url), |(_, rest)| behind::<L>(rest))
+}
+
+fn behind<L: Link>(address: &str) -> Result<L::Address, Failure> {
+    address.parse().map_err(|_| Failure::Usage(format!("{address}: {WHERE}")))
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -258,24 +273,19 @@ pub(super) fn serve(args: Args) -> Result<(), Failure> {
     let (&[size], Some(url)) = (load.sizes.as_slice(), args.bind.or(args.connect)) else {
         return Err(Failure::Usage("a baseline has one --size and one URL".to_owned()));
     };
-    let (wire, at) = parse(&url)?;
+    let (wire, _) = Wire::parse(&url).ok_or_else(|| Failure::Usage(format!("{url}: {WHERE}")))?;
     match wire {
-        Wire::Tcp => serve_on::<baselines::tcp::Link>(args.kind, wire, at, &load, size),
-        Wire::Verbs => serve_on::<baselines::verbs::Link>(args.kind, wire, at, &load, size),
+        Wire::Ipc => serve_on::<baselines::unix::Link>(args.kind, wire, &url, &load, size),
+        Wire::Tcp => serve_on::<baselines::tcp::Link>(args.kind, wire, &url, &load, size),
+        Wire::Verbs => serve_on::<baselines::verbs::Link>(args.kind, wire, &url, &load, size),
     }
 }
 
-fn serve_on<L: Link>(
-    kind: Kind,
-    wire: Wire,
-    at: SocketAddr,
-    load: &Load,
-    size: usize,
-) -> Result<(), Failure> {
-    let run = run(kind, size);
+fn serve_on<L: Link>(kind: Kind, wire: Wire, url: &str, load: &Load, size: usize) -> Result<(), Failure> {
+    let (run, at) = (run(kind, size), address::<L>(url)?);
     match kind {
         Kind::Latency => {
-            let (listener, here) = L::listen(at).map_err(failed)?;
+            let (listener, here) = L::listen(&at).map_err(failed)?;
             crate::info::print(&format!("{}://{here}\n", wire.scheme()))?;
             L::accept(&listener, &run).and_then(L::echo).map_err(failed)
         }
@@ -283,7 +293,7 @@ fn serve_on<L: Link>(
             let context = fabriq::context()?;
             let ring = Ring::new(&context, size)?;
             let frames: Vec<Frame> = (0..ring.slots()).map(|number| ring.message(number)).collect();
-            let link = L::connect(at, &run).map_err(failed)?;
+            let link = L::connect(&at, &run).map_err(failed)?;
             link.source(&frames, load.warmup + load.duration + MARGIN).map_err(failed)
         }
     }
@@ -295,10 +305,18 @@ mod tests {
 
     #[test]
     fn wires_are_told_by_their_scheme_and_need_an_address() {
-        assert_eq!(Wire::parse("verbs://10.7.0.1:5"), Some((Wire::Verbs, ([10, 7, 0, 1], 5).into())));
-        assert_eq!(Wire::parse("tcp://[::1]:5").map(|(wire, _)| wire), Some(Wire::Tcp));
-        for url in ["inproc://x", "pgm://10.7.0.1:5", "tcp://localhost:5", "tcp://10.7.0.1:*", "x"] {
-            assert_eq!(Wire::parse(url), None, "{url}");
+        for (url, wire, any) in [
+            ("ipc:///run/fabriq-bench", Wire::Ipc, "*"),
+            ("tcp://[::1]:5", Wire::Tcp, "[::1]:0"),
+            ("tcp://10.7.0.1:5", Wire::Tcp, "10.7.0.1:0"),
+        ] {
+            let beside = Beside::of(url, &mut Vec::new()).unwrap();
+            assert_eq!((beside.wire, &*beside.any), (wire, any), "{url}");
         }
+        for url in ["inproc://x", "pgm://10.7.0.1:5", "tcp://localhost:5", "tcp://10.7.0.1:*", "x"] {
+            assert!(Beside::of(url, &mut Vec::new()).is_none(), "{url}");
+        }
+        assert!(address::<baselines::unix::Link>("ipc://@x").is_ok());
+        assert!(address::<baselines::unix::Link>("ipc:///x").is_err());
     }
 }
