@@ -28,6 +28,8 @@ pub(super) struct Conduit {
     pub(super) ready: bool,
     /// Data parts need no work of the session.
     pub(super) passes: bool,
+    /// The link has no way to the peer: what is written for it goes nowhere.
+    pub(super) mute: bool,
     pub(super) out: Reader<Frame>,
     pub(super) incoming: Writer<Frame>,
     /// In place of both queues, but for subscriptions: ZMQ_CONFLATE.
@@ -95,6 +97,7 @@ impl Conduit {
             session: None,
             ready: false,
             passes: false,
+            mute: false,
             out,
             incoming,
             latest,

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use transport_core::{
-    Armed, Close, Completion, DownReason, Driver, Grant, LinkId, OpenId, Part, PeerInfo, Refused,
-    RefusedReason, Slab, SlabKey, Violation,
+    Armed, Close, Completion, DownReason, Driver, Flow, Grant, LinkId, OpenId, Part, PeerInfo, Refused,
+    RefusedReason, SessionKind, Slab, SlabKey, Violation,
 };
 
 use super::conduit::{Closing, Conduit};
@@ -324,6 +324,7 @@ impl Core {
         };
         let session = Session::new(state.config.clone(), state.kind, peer, now);
         let (socket, everything) = (state.socket.clone(), state.everything);
+        let mute = state.kind == SessionKind::None && socket.kind.flow() == Flow::Recv;
         if state.dials {
             // One dial, one link: the open is used up.
             state.open = None;
@@ -333,7 +334,12 @@ impl Core {
         let key = match state.conduit {
             Some(key) => key,
             None => {
-                let url = state.real.as_ref().unwrap_or(&state.endpoint).to_string();
+                // One of a group's many sources goes by its own name: what is lost is lost of one.
+                let url = if mute {
+                    peer.address.clone()
+                } else {
+                    state.real.as_ref().unwrap_or(&state.endpoint).to_string()
+                };
                 let marks = marks(&socket);
                 self.new_conduit(socket, endpoint_key, &url, false, marks)
             }
@@ -343,6 +349,7 @@ impl Core {
         let Some(conduit) = self.conduits.find_mut(key) else { return };
         conduit.link = Some((at, link));
         conduit.fd = peer.fd;
+        conduit.mute = mute;
         conduit.reason = None;
         match session {
             Ok(session) => {
@@ -540,7 +547,10 @@ impl Core {
                 }
             }
         }
-        if conduit.ready {
+        if conduit.ready && conduit.mute {
+            // A SUB's subscriptions, and what an XSUB sends. Kept, they would grow without end, and be lingered for.
+            while conduit.next_out(&mut false).is_some() {}
+        } else if conduit.ready {
             let mut room = slot.driver.room(link);
             let (mut freed, mut moved) = (false, false);
             while room > 0 {

@@ -16,7 +16,8 @@ use crate::fork::ForkMark;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// The endpoint it belongs to, as bound or connected.
+    /// The endpoint it belongs to, as bound or connected. Of one of a multicast group's sources, its own name: the endpoint,
+    /// the source's address and its session, with `#` between them.
     pub endpoint: String,
     /// What.
     pub kind: EventKind,
