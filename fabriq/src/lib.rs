@@ -31,7 +31,8 @@ pub use messaging::{
     Send, SendError, Socket, SocketType, poll, poll_with_fds,
 };
 pub use transport_core::{
-    DownReason, Endpoint, EndpointError, Frame, FrameMut, Loss, OpenError, Recovery, Transport, Violation,
+    DownReason, Endpoint, EndpointError, Flow, Frame, FrameMut, Loss, OpenError, Recovery, Transport,
+    Violation,
 };
 
 /// Every transport of this build, also those that this host cannot run; [`Transport::unavailable`] says why.
@@ -40,7 +41,9 @@ pub fn transports() -> Vec<Arc<dyn Transport>> {
         #[cfg(feature = "inproc")]
         Arc::new(transport_inproc::InprocTransport::new()),
         #[cfg(feature = "pgm")]
-        Arc::new(transport_pgm::PgmTransport::new()),
+        Arc::new(transport_pgm::PgmTransport::over_udp()),
+        #[cfg(feature = "pgm")]
+        Arc::new(transport_pgm::PgmTransport::over_ip()),
         #[cfg(feature = "tcp")]
         Arc::new(transport_tcp::TcpTransport::new()),
         #[cfg(feature = "verbs")]

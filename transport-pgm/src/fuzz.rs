@@ -11,7 +11,9 @@ use crate::framing::{Decoder, Dropped, Encoder, Messages, TSDU_MIN};
 use crate::limits::NAK_LIST_MAX;
 use crate::packet::{Body, Data, Fragment, Kind, Nak, NakList, Opt, Options, Packet, Spm, Tsi};
 use crate::serial::Sqn;
-use crate::{End, Events, Payload, Source, SourceConfig, SourceId, Sources, SourcesConfig, Stock, To};
+use crate::{
+    End, Events, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig, Stock, To,
+};
 
 const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 192, 0, 1));
 const NLA: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -186,7 +188,7 @@ impl Events for Judge {
         stream.next = stream.next.filter(|_| packets > 1).map(|next| next.plus(packets as u32));
         self.reached.lost += packets;
     }
-    fn down(&mut self, source: SourceId, _: End) {
+    fn down(&mut self, source: SourceId, _: End, _: &ReceiverCounters) {
         let stream = self.stream(source);
         assert_eq!(stream.up.take(), Some(source));
         self.reached.downs += 1;

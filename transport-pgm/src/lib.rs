@@ -51,7 +51,7 @@
 //! use fabriq_transport_pgm::framing::Encoder;
 //! use fabriq_transport_pgm::packet::{Packet, Tsi};
 //! use fabriq_transport_pgm::{
-//!     End, Events, Inbox, Payload, Source, SourceConfig, SourceId, Sources, SourcesConfig, Stock,
+//!     End, Events, Inbox, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig, Stock,
 //! };
 //! use transport_core::{Completion, FrameMut, FramePool, Grant, LinkId, Part, SlabKey};
 //!
@@ -76,7 +76,7 @@
 //!     fn lost(&mut self, _source: SourceId, packets: u64) {
 //!         self.0.lost(packets, &mut self.1);
 //!     }
-//!     fn down(&mut self, _source: SourceId, _end: End) {} // Completion::Down, when the inbox is empty
+//!     fn down(&mut self, _source: SourceId, _end: End, _: &ReceiverCounters) {} // Completion::Down, when the inbox is empty
 //! }
 //!
 //! let (now, group, host) = (Instant::now(), IpAddr::from([239, 192, 0, 1]), IpAddr::from([10, 0, 0, 1]));

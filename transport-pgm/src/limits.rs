@@ -223,6 +223,9 @@ pub const INBOX_BYTES_MAX: usize = 64 << 20;
 
 // The driver.
 
+/// The port of the endpoints that programs try a transport out with.
+pub const LOCAL_PORT: u16 = 7500;
+
 /// Groups that one endpoint receives.
 pub const GROUPS_MAX: usize = 16;
 
@@ -242,6 +245,13 @@ pub const TPDU_MAX: u16 = 65_000;
 
 /// Parts that wait to be packed, of one link.
 pub const OUTBOX_PARTS_MAX: usize = 1024;
+
+/// Bytes that wait to be packed, of one link, from which it takes no more: what goes in one turn. What waits here has left
+/// the reach of the high-water mark.
+pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
+
+/// The length that parts are expected to have before any has come.
+pub const OUTBOX_PART_EXPECTED: usize = 64 << 10;
 
 /// Packets handed to the system at once.
 pub const SEND_BATCH: usize = 88;

@@ -11,7 +11,7 @@ use transport_core::{
 
 fn driver() -> Box<dyn Driver> {
     let env = DriverEnv { receive_pool: FramePool::new(16 << 20), wake: Bell::new(), context: 1 };
-    PgmTransport::new().driver(env).expect("every host can")
+    PgmTransport::over_udp().driver(env).expect("every host can")
 }
 
 fn request(url: &str, flow: Flow) -> Open {

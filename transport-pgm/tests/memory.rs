@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use fabriq_transport_pgm::framing::Encoder;
 use fabriq_transport_pgm::packet::{Body, Packet, Tsi};
 use fabriq_transport_pgm::{
-    End, Events, Inbox, Payload, Source, SourceConfig, SourceId, Sources, SourcesConfig, Stock,
+    End, Events, Inbox, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig,
+    Stock,
 };
 use transport_core::{Completion, Frame, FrameMut, FramePool, Grant, LinkId, Part, SlabKey};
 
@@ -51,7 +52,7 @@ impl Events for Link {
     fn lost(&mut self, _: SourceId, packets: u64) {
         panic!("{packets} packets were lost");
     }
-    fn down(&mut self, _: SourceId, _: End) {
+    fn down(&mut self, _: SourceId, _: End, _: &ReceiverCounters) {
         panic!("the source is still there");
     }
 }

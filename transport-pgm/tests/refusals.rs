@@ -9,9 +9,13 @@ use transport_core::{
     Transport, Tuning,
 };
 
-fn driver() -> Box<dyn Driver> {
+fn transport(url: &str) -> PgmTransport {
+    if url.starts_with("pgm") { PgmTransport::over_ip() } else { PgmTransport::over_udp() }
+}
+
+fn driver(url: &str) -> Box<dyn Driver> {
     let env = DriverEnv { receive_pool: FramePool::new(1 << 20), wake: Bell::new(), context: 1 };
-    PgmTransport::new().driver(env).expect("every host can")
+    transport(url).driver(env).expect("every host can")
 }
 
 fn request(url: &str, flow: Flow) -> Open {
@@ -28,7 +32,7 @@ fn request(url: &str, flow: Flow) -> Open {
 
 /// What an open is refused with.
 fn refusal(url: &str, flow: Flow) -> OpenError {
-    let mut driver = driver();
+    let mut driver = driver(url);
     let refused = driver.open(request(url, flow)).expect_err(url);
     let mut out = Vec::new();
     driver.poll(std::time::Instant::now(), &mut out, 64);
@@ -38,9 +42,9 @@ fn refusal(url: &str, flow: Flow) -> OpenError {
 
 #[test]
 fn what_goes_both_ways_is_refused_before_anything_exists() {
-    let transport = PgmTransport::new();
     for url in ["epgm://lo;239.192.1.1:5555", "pgm://nosuch0;239.192.1.1:5555"] {
         let endpoint = Endpoint::parse(url).expect("a URL");
+        let transport = transport(url);
         let refused = transport.capabilities(&endpoint, Flow::Duplex).expect_err("PUSH is not for multicast");
         assert!(
             matches!(&refused, OpenError::Incompatible { why, .. } if why.contains("use PUB and SUB")),
@@ -75,6 +79,9 @@ fn raw_packets_without_the_permission_are_refused_with_three_ways_out() {
     let mut fewer = held;
     fewer.effective.remove(CapabilitySet::NET_RAW);
     set_capabilities(None, fewer).expect("anybody may give one up");
+    let unavailable = PgmTransport::over_ip().unavailable().expect("pgm:// needs a permission");
+    assert!(unavailable.contains("CAP_NET_RAW"), "{unavailable}");
+    assert_eq!(PgmTransport::over_udp().unavailable(), None, "epgm:// needs none");
     for flow in [Flow::Send, Flow::Recv] {
         let url = "pgm://lo;239.192.1.1:5555";
         let said = refusal(url, flow).to_string();

@@ -25,7 +25,7 @@ fn unique() -> (u16, u16) {
 
 impl Subject for Loopback {
     fn transport(&self) -> Arc<dyn Transport> {
-        Arc::new(PgmTransport::new())
+        Arc::new(if self.scheme == "pgm" { PgmTransport::over_ip() } else { PgmTransport::over_udp() })
     }
     fn fresh(&self) -> Endpoint {
         let ((process, next), Self { scheme, interface, .. }) = (unique(), self);

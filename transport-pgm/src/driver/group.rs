@@ -71,8 +71,8 @@ pub(super) struct SourceLink {
     pub(super) group: SlabKey,
     pub(super) id: SourceId,
     pub(super) inbox: Inbox,
-    /// It has come to its end, which is said when everything before it is.
-    pub(super) ended: Option<DownReason>,
+    /// It has come to its end, which is said when everything before it is, and how its recovery went.
+    pub(super) ended: Option<(DownReason, Recovery)>,
     /// It is in the list of those that may have something to say.
     pub(super) queued: bool,
     /// What monitors have heard.
@@ -158,13 +158,14 @@ impl<C> Events for Ears<'_, '_, C> {
         }
     }
 
-    fn down(&mut self, source: SourceId, end: End) {
+    fn down(&mut self, source: SourceId, end: End, counters: &ReceiverCounters) {
         if let Some((_, link, stock)) = self.link(source) {
             link.inbox.end(stock);
-            link.ended = Some(match end {
+            let reason = match end {
                 End::Finished => DownReason::ClosedByPeer,
                 End::Silent => DownReason::TimedOut,
-            });
+            };
+            link.ended = Some((reason, recovery(counters)));
         }
         if let Some(place) = self.hall.links.get_mut(source.index()) {
             *place = None;

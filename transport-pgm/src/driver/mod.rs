@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use transport_core::{
     Armed, Close, Completion, DownReason, Driver, DriverEnv, Flow, FrameMut, Grant, Hello, LinkId, Open,
-    OpenError, OpenId, Part, PeerInfo, Recovery, Refused, RefusedReason, Role, Slab, SlabKey,
+    OpenError, OpenId, Part, PeerInfo, Refused, RefusedReason, Role, Slab, SlabKey,
 };
 
 use crate::inbox::Stop;
@@ -221,7 +221,10 @@ impl<N: Network> PgmDriver<N> {
                 Stop::Grant => link.queued = false,
                 Stop::Empty => {
                     link.queued = false;
-                    if let Some(reason) = link.ended {
+                    if let Some((reason, recovery)) = link.ended {
+                        if link.told != recovery {
+                            out.push(Completion::Recovery { link: id, recovery });
+                        }
                         out.push(Completion::Down { link: id, reason });
                         self.drop_link(id);
                     }
@@ -264,8 +267,7 @@ impl<N: Network> PgmDriver<N> {
                 }
                 Link::Sender(_) => continue,
             };
-            let troubles = |it: &Recovery| (it.repaired, it.requested, it.lost);
-            if troubles(told) != troubles(&recovery) {
+            if *told != recovery {
                 *told = recovery;
                 self.news.push_back(Completion::Recovery { link: id, recovery });
             }

@@ -20,6 +20,7 @@ use crate::datagrams::Datagrams;
 use crate::packet::Tsi;
 use crate::settings::Settings;
 
+pub(crate) use socket::Wire;
 pub(crate) use sockets::SocketNetwork;
 
 /// What an open asks for, read.

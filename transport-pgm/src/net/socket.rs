@@ -18,7 +18,7 @@ pub(super) const PROTOCOL: i32 = 113;
 
 /// How packets travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     /// In UDP datagrams: `epgm://`.
     Udp,
     /// In IP packets: `pgm://`.
@@ -26,8 +26,28 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    pub(super) fn of(site: &Site) -> Self {
-        if site.endpoint.scheme() == "pgm" { Self::Raw } else { Self::Udp }
+    /// Why this host cannot.
+    pub(crate) fn unavailable(self) -> Option<String> {
+        let error = new(self, Ipv4Addr::LOCALHOST.into()).err()?;
+        Some(format!("{error}{}", self.remedy(error.raw_os_error().unwrap_or(0))))
+    }
+
+    /// What to do about what the system refuses. Empty, or behind a semicolon.
+    pub(super) fn remedy(self, errno: i32) -> &'static str {
+        match (errno, self) {
+            (libc::EPERM | libc::EACCES, Self::Raw) => {
+                "; raw PGM needs the capability CAP_NET_RAW: `setcap cap_net_raw+ep PROGRAM`, or run it as root (sudo), or \
+                 use epgm://, which needs nothing"
+            }
+            (libc::EACCES, Self::Udp) => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+            (libc::EMFILE | libc::ENFILE, _) => "; raise the limit of open files",
+            (libc::ENOBUFS, _) => {
+                "; raise net.ipv4.igmp_max_memberships, the groups that one socket may join"
+            }
+            (libc::EAFNOSUPPORT, _) => "; this host has that address family switched off",
+            (libc::ENODEV | libc::EADDRNOTAVAIL, _) => "; `ip addr` lists the interfaces",
+            _ => "",
+        }
     }
 }
 

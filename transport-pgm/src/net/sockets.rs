@@ -23,18 +23,19 @@ use crate::packet::{DATA_HEADER_LEN, Gsi, HEADER_LEN, Tsi};
 
 /// See the module.
 pub(crate) struct SocketNetwork {
+    wire: Wire,
     epoll: Arc<OwnedFd>,
     slots: Arc<Mutex<Slots>>,
 }
 
 impl SocketNetwork {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(wire: Wire) -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        Ok(Self { epoll, slots: Arc::new(Mutex::new(Slots::new())) })
+        Ok(Self { wire, epoll, slots: Arc::new(Mutex::new(Slots::new())) })
     }
 
     fn carrier(&self, site: &Site, interface: Interface, role: Role, socket: Socket) -> SocketCarrier {
-        let wire = Wire::of(site);
+        let wire = self.wire;
         let port = if wire == Wire::Raw { 0 } else { site.address.port };
         let group = match &role {
             Role::Talker { .. } => site.address.send,
@@ -68,7 +69,7 @@ impl Network for SocketNetwork {
 
     fn talk(&mut self, site: &Site, tsi: Tsi) -> Result<SocketCarrier, OpenError> {
         let interface = Interface::find(&site.endpoint, &site.address)?;
-        let wire = Wire::of(site);
+        let wire = self.wire;
         let make = || {
             let socket = socket::talk(wire, site, &interface)?;
             let (before, only) = match (wire, interface.address) {
@@ -87,7 +88,7 @@ impl Network for SocketNetwork {
 
     fn listen(&mut self, site: &Site, group: IpAddr) -> Result<SocketCarrier, OpenError> {
         let interface = Interface::find(&site.endpoint, &site.address)?;
-        let wire = Wire::of(site);
+        let wire = self.wire;
         let make = || {
             let socket = socket::listen(wire, site, &interface, group)?;
             if wire == Wire::Udp {
@@ -115,19 +116,10 @@ impl Network for SocketNetwork {
 fn refusal(endpoint: &Endpoint, wire: Wire, error: &io::Error) -> OpenError {
     let errno = error.raw_os_error().unwrap_or(0);
     let endpoint = endpoint.clone();
-    let remedy = match (errno, wire) {
-        (libc::EADDRINUSE, _) => return OpenError::AddressInUse(endpoint),
-        (libc::EPERM | libc::EACCES, Wire::Raw) => {
-            "; raw PGM needs the capability CAP_NET_RAW: `setcap cap_net_raw+ep PROGRAM`, or run it as root (sudo), or use \
-             epgm://, which needs nothing"
-        }
-        (libc::EACCES, Wire::Udp) => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
-        (libc::EMFILE | libc::ENFILE, _) => "; raise the limit of open files",
-        (libc::ENOBUFS, _) => "; raise net.ipv4.igmp_max_memberships, the groups that one socket may join",
-        (libc::EAFNOSUPPORT, _) => "; this host has that address family switched off",
-        (libc::ENODEV | libc::EADDRNOTAVAIL, _) => "; `ip addr` lists the interfaces",
-        _ => "",
-    };
+    if errno == libc::EADDRINUSE {
+        return OpenError::AddressInUse(endpoint);
+    }
+    let remedy = wire.remedy(errno);
     OpenError::System { endpoint, why: format!("{error}{remedy}"), errno }
 }
 

@@ -79,8 +79,8 @@ pub trait Events {
     fn data(&mut self, source: SourceId, tsdu: &[u8]);
     /// The next so many packets are lost for good. Never 0.
     fn lost(&mut self, source: SourceId, packets: u64);
-    /// The source is at its end. The last word about it.
-    fn down(&mut self, source: SourceId, end: End);
+    /// The source is at its end, and this was seen of it. The last word about it.
+    fn down(&mut self, source: SourceId, end: End, counters: &ReceiverCounters);
 }
 
 /// What happened beside the sources that are up.
@@ -247,12 +247,13 @@ impl Sources {
     fn end(&mut self, id: SourceId, end: End, events: &mut impl Events) {
         let Some((tsi, mut receiver)) = self.take(id) else { return };
         receiver.finish(&mut self.blocks, &mut Of { events, id });
+        let counters = receiver.counters();
         receiver.dissolve(&mut self.blocks);
         // One that was only silent may come back.
         if end == End::Finished {
             self.mute(tsi, Some(receiver.end()));
         }
-        events.down(id, end);
+        events.down(id, end, &counters);
     }
 
     fn take(&mut self, id: SourceId) -> Option<(Tsi, Receiver)> {

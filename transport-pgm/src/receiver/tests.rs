@@ -483,5 +483,5 @@ impl Events for Nobody {
     fn up(&mut self, _: SourceId, _: Tsi, _: IpAddr) {}
     fn data(&mut self, _: SourceId, _: &[u8]) {}
     fn lost(&mut self, _: SourceId, _: u64) {}
-    fn down(&mut self, _: SourceId, _: End) {}
+    fn down(&mut self, _: SourceId, _: End, _: &ReceiverCounters) {}
 }

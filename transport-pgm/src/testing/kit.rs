@@ -8,7 +8,7 @@ use transport_core::FrameMut;
 use crate::datagrams::To;
 use crate::packet::{Body, Data, Nak, NakList, Opt, Options, Packet, Spm, Tsi};
 use crate::serial::Sqn;
-use crate::{End, Events, Payload, Source, SourceConfig, SourceId, Sources, SourcesConfig};
+use crate::{End, Events, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig};
 
 pub(crate) const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(239, 192, 0, 1));
 pub(crate) const NLA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -180,7 +180,7 @@ impl Events for Log {
     fn lost(&mut self, source: SourceId, packets: u64) {
         self.news.push(News::Lost(source.index(), packets));
     }
-    fn down(&mut self, source: SourceId, end: End) {
+    fn down(&mut self, source: SourceId, end: End, _: &ReceiverCounters) {
         self.news.push(News::Down(source.index(), end));
     }
 }

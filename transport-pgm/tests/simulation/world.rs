@@ -111,7 +111,7 @@ impl Events for Heard {
         assert!(packets > 0);
         self.with(source, |follower, stock| follower.inbox.lost(packets, stock));
     }
-    fn down(&mut self, source: SourceId, end: End) {
+    fn down(&mut self, source: SourceId, end: End, _: &ReceiverCounters) {
         self.with(source, |follower, _| follower.ended = Some(end));
         self.up.remove(&source);
     }
