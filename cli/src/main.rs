@@ -6,6 +6,7 @@ mod bench;
 mod failure;
 mod info;
 mod input;
+mod monitor;
 mod output;
 mod publish;
 mod recv;
@@ -49,6 +50,7 @@ enum Command {
     Rep(rep::Args),
     Pub(publish::Args),
     Sub(subscribe::Args),
+    Monitor(monitor::Args),
     Info(info::Args),
 }
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Rep(args) => rep::run(args),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Monitor(args) => monitor::run(args),
         Command::Info(args) => info::run(args),
     };
     done.map_or_else(failure::Failure::report, |()| ExitCode::SUCCESS)

@@ -45,7 +45,7 @@ fn the_default_run_measures_every_transport_and_size() {
     for kind in ["latency", "throughput"] {
         let rows = report[kind].as_array().unwrap();
         let rows: Vec<_> = rows.iter().map(|row| (row["transport"].as_str(), row["size"].as_u64())).collect();
-        for transport in ["inproc", "ipc", "tcp"] {
+        for transport in ["inproc", "ipc", "tcp", "epgm"] {
             for size in [2048, 64] {
                 assert!(rows.contains(&(Some(transport), Some(size))), "{kind} {transport} {size}: {rows:?}");
             }
@@ -60,7 +60,8 @@ fn the_default_run_measures_every_transport_and_size() {
         for row in report[kind].as_array().unwrap() {
             // Only between processes is there a wire.
             let baselines = row["baselines"].as_array().map_or(&[][..], Vec::as_slice);
-            assert_eq!(baselines.is_empty(), row["transport"] == "inproc", "{row}");
+            let transport = row["transport"].as_str().unwrap();
+            assert_eq!(baselines.is_empty(), ["inproc", "epgm", "pgm"].contains(&transport), "{row}");
             for baseline in baselines {
                 let (ours, raw) = (row[figure].as_f64().unwrap(), baseline[figure].as_f64().unwrap());
                 let ratio = baseline["ratio"].as_f64().unwrap();
@@ -78,13 +79,13 @@ fn the_default_run_measures_every_transport_and_size() {
 
 #[test]
 fn the_table_is_for_people_and_progress_only_for_terminals() {
-    let finished = run(&with(&["bench", "--transport", "tcp", "--transport", "pgm"], &SHORT));
+    let finished = run(&with(&["bench", "--transport", "tcp", "--transport", "ofi"], &SHORT));
     let noise: Vec<_> = finished.stderr.lines().filter(|line| !line.contains("debug build")).collect();
     assert!(noise.is_empty(), "{noise:?}");
     let table = finished.printed();
     assert!(table.contains("p99.9") && table.contains("GB/s"), "{table}");
     assert!(table.lines().any(|line| line.starts_with("tcp") && line.contains("64 B")), "{table}");
-    assert!(table.contains("skipped pgm: "), "{table}");
+    assert!(table.contains("skipped ofi: "), "{table}");
     assert_eq!(table.matches("x raw").count(), 2, "{table}");
     assert!(table.lines().any(|line| line.starts_with("tcp") && line.ends_with("raw-polled")), "{table}");
 }
@@ -109,6 +110,51 @@ fn throughput_between_two_processes() {
     assert_eq!(run(&arguments).printed(), "");
     let report: Value = serde_json::from_str(&receiver.finish().printed()).unwrap();
     assert!(report["throughput"][0]["messages"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn latency_and_throughput_by_multicast_between_two_processes() {
+    // A group of this process's.
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let url = format!("epgm://lo;239.194.{a}.{b}:7501?rate_kbit=100000");
+    let (echo, _) = Running::bound(&["bench", "latency", "--bind", &url]);
+    let report: Value = serde_json::from_str(
+        &run(&with(&["bench", "latency", "--connect", &url, "--json"], &SHORT)).printed(),
+    )
+    .unwrap();
+    assert!(report["latency"][0]["p50_us"].as_f64() > Some(0.0), "{report}");
+    echo.finish().printed();
+    let (receiver, _) = Running::bound(&["bench", "throughput", "--bind", &url, "--json"]);
+    assert_eq!(run(&with(&["bench", "throughput", "--connect", &url], &SHORT)).printed(), "");
+    let report: Value = serde_json::from_str(&receiver.finish().printed()).unwrap();
+    let row = &report["throughput"][0];
+    assert!(row["messages"].as_u64() > Some(0) && row["lost"] == 0, "{report}");
+}
+
+#[test]
+fn monitor_counts_what_publishers_send() {
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let url = format!("epgm://lo;239.194.{a}.{b}:7502");
+    let (monitor, _) =
+        Running::bound(&["monitor", "--bind", "--json", "--interval", "100ms", "-n", "40", &url]);
+    let publish = run(&["pub", &url, "one", "two", "three"]);
+    assert_eq!(publish.printed(), "");
+    let reports = monitor.finish().printed();
+    let reports: Vec<Value> = reports.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: f64 = reports
+        .iter()
+        .zip(std::iter::once(0.0).chain(reports.iter().map(|report| report["seconds"].as_f64().unwrap())))
+        .map(|(now, before)| {
+            now["messages_per_second"].as_f64().unwrap() * (now["seconds"].as_f64().unwrap() - before)
+        })
+        .sum();
+    assert_eq!(messages.round(), 3.0, "{reports:?}");
+    assert!(
+        reports.iter().any(|report| !report["publishers"].as_object().unwrap().is_empty()),
+        "{reports:?}"
+    );
+    let last = reports.last().unwrap();
+    assert!(last["packets"].as_u64() > Some(0) && last["lost"] == 0, "{last}");
 }
 
 /// A peer that says it sends benchmark messages, and then sends `data`.

@@ -3,6 +3,7 @@
 
 mod baseline;
 mod latency;
+mod multicast;
 mod payload;
 mod peer;
 mod report;
@@ -40,6 +41,9 @@ const LINGER: Duration = Duration::from_secs(5);
 const QUEUED_BYTES: usize = 64 << 20;
 const QUEUED_MESSAGES: usize = 1000;
 
+/// The same where a rate is set for what is sent.
+const PACED_BYTES: usize = 4 << 20;
+
 /// Bytes sent or received between two looks at the clock, which takes as long as a small message.
 const BYTES_PER_LOOK: usize = 16 << 10;
 
@@ -52,9 +56,13 @@ Examples:
   fabriq bench latency --connect tcp://host:5555     and on the other: prints one-way latency
   fabriq bench throughput --bind 'tcp://*:5555'      on one host: prints the rates
   fabriq bench throughput --connect tcp://host:5555  and on the other: sends
+  fabriq bench throughput --bind 'epgm://eth0;239.192.1.1:5555?rate_kbit=1000000'
+                                                     by multicast, on an interface; the other with the same URL
 
 Latency is REQ/REP, half of a round trip; throughput is PUSH/PULL, as the receiver sees it. Every message carries a \
-sequence number and a hash, and every one that arrives is verified; a mismatch ends the run with exit code 4.
+sequence number and a hash, and every one that arrives is verified; a mismatch ends the run with exit code 4. By \
+multicast both are PUB/SUB: there a receiver cannot hold the sender back, and what it misses is counted; the rate is the \
+URL's rate_kbit.
 
 Over tcp and verbs the default run also measures what the wire itself can do: loops on raw sockets and raw verbs, both \
 ends polling, between two processes as well, with the same messages and checks, directly after each figure of fabriq's. \
@@ -203,8 +211,11 @@ impl Kind {
     }
 
     /// The socket of one side.
-    fn socket_type(self, binds: bool, open_loop: bool) -> SocketType {
+    fn socket_type(self, binds: bool, open_loop: bool, one_way: bool) -> SocketType {
         match (self, binds) {
+            // Latency has two sockets at each end then.
+            (_, true) if one_way => SocketType::Sub,
+            (_, false) if one_way => SocketType::Pub,
             (Self::Latency, true) => SocketType::Rep,
             // A REQ waits for each reply, and that is what an open loop must not do.
             (Self::Latency, false) if open_loop => SocketType::Dealer,
@@ -220,7 +231,7 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
         end_with_stdin();
     }
     let binds = args.bind.is_some();
-    let Some(url) = args.bind.or(args.connect) else {
+    let Some(url) = args.bind.clone().or_else(|| args.connect.clone()) else {
         return Err(Failure::Usage("say --bind URL on one side and --connect URL on the other".to_owned()));
     };
     refuse_inproc(&url)?;
@@ -230,9 +241,14 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    let load = Load::new(args.load, args.rate)?;
+    let load = Load::new(args.load.clone(), args.rate)?;
+    let one_way = multicast::is_one_way(&url);
+    if one_way && kind == Kind::Latency {
+        return run_ping_pong(&url, binds, &load, &args);
+    }
     let context = fabriq::context()?;
-    let socket = new_socket(&context, kind.socket_type(binds, load.rate.is_some()))?;
+    let kind_of_socket = kind.socket_type(binds, load.rate.is_some(), one_way);
+    let socket = new_socket(&context, kind_of_socket)?;
     let how = Opening { bind: binds, quiet: args.as_peer, verbose: args.verbose, timeout: args.timeout };
     let mut connection = Connection::open(context, socket, &url, how)?;
     if args.as_peer && binds {
@@ -275,6 +291,35 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
             return Ok(());
         }
     }
+    progress.clear();
+    report.print(args.json)
+}
+
+/// Latency over a wire that goes one way.
+fn run_ping_pong(url: &str, binds: bool, load: &Load, args: &PairArgs) -> Result<(), Failure> {
+    let (context, patience) = (fabriq::context()?, args.timeout.unwrap_or(PATIENCE));
+    let mut end = multicast::End::open(&context, url, !binds, args.timeout)?;
+    if binds {
+        if args.as_peer {
+            crate::info::print(&format!("{url}\n"))?;
+        } else {
+            note(&format!("bound {url}"));
+        }
+        let echoed = end.echo(patience)?;
+        end.finish();
+        if !args.as_peer {
+            note(&format!("sent {echoed} messages back; the connecting side has the figures"));
+        }
+        return Ok(());
+    }
+    let (progress, mut report) = (Progress::new(load.sizes.len()), Report::new());
+    end.greet(patience)?;
+    for &size in &load.sizes {
+        progress.step(&format!("latency, {}", units::size(size)));
+        report.latency.push(end.measure(load, size)?);
+    }
+    end.dismiss()?;
+    report.load = Some(load.into());
     progress.clear();
     report.print(args.json)
 }
@@ -335,13 +380,22 @@ impl Control {
 
 /// Bounds the memory in the queues of a run with messages of `size` bytes.
 fn bound_queues(connection: &Connection, size: usize) -> Result<(), Failure> {
-    let mark = (QUEUED_BYTES / size.max(1)).clamp(4, QUEUED_MESSAGES) as u32;
+    // What a publisher has queued goes at its rate, and the run is over only then.
+    let bytes = if connection.socket.socket_type() == SocketType::Pub { PACED_BYTES } else { QUEUED_BYTES };
+    let mark = (bytes / size.max(1)).clamp(4, QUEUED_MESSAGES) as u32;
     Ok(connection.socket.set_options(|options| (options.send_hwm, options.receive_hwm) = (mark, mark))?)
 }
 
 fn new_socket(context: &Context, kind: SocketType) -> Result<Socket, Failure> {
     let socket = context.socket(kind)?;
-    socket.set_options(|options| options.linger = Some(LINGER))?;
+    socket.set_options(|options| {
+        options.linger = Some(LINGER);
+        // A PUB that drops would be measured by how fast it throws away.
+        options.xpub_nodrop = true;
+    })?;
+    if kind == SocketType::Sub {
+        socket.subscribe("")?;
+    }
     Ok(socket)
 }
 
@@ -351,9 +405,9 @@ fn open_quietly(
     kind: SocketType,
     url: &str,
     bind: bool,
-    patience: Duration,
+    patience: impl Into<Option<Duration>>,
 ) -> Result<Connection, Failure> {
-    let how = Opening { bind, quiet: true, verbose: false, timeout: Some(patience) };
+    let how = Opening { bind, quiet: true, verbose: false, timeout: patience.into() };
     Connection::open(context.clone(), new_socket(context, kind)?, url, how)
 }
 

@@ -105,6 +105,12 @@ impl Verifier {
         Ok(())
     }
 
+    /// Some are known to be missing before this message: it counts as the next one.
+    #[cold]
+    pub(crate) fn resume(&mut self, message: &[u8]) {
+        self.next = word(&message[..message.len().min(8)]) % self.slots;
+    }
+
     #[cold]
     fn mismatch(&self, message: &[u8]) -> Failure {
         let what = if message.len() != self.size {

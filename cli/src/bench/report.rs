@@ -113,6 +113,9 @@ pub(super) struct Throughput {
     pub(super) messages_per_second: f64,
     /// 1 GB is 1000000000 bytes of payload.
     pub(super) gigabytes_per_second: f64,
+    /// Messages of the whole run that did not arrive, where a wire may lose some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lost: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) baselines: Vec<ThroughputBeside>,
 }
@@ -162,8 +165,14 @@ impl Throughput {
             seconds,
             messages_per_second: rate,
             gigabytes_per_second: rate * size as f64 / 1e9,
+            lost: None,
             baselines: Vec::new(),
         }
+    }
+
+    /// So many messages did not arrive.
+    pub(super) fn lost(self, messages: u64) -> Self {
+        Self { lost: Some(messages), ..self }
     }
 
     /// Writes beside it what the wire itself can do.

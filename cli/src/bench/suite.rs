@@ -8,7 +8,7 @@ use fabriq::{Context, SocketType};
 use super::baseline::Beside;
 use super::peer::Peer;
 use super::report::{Left, Report};
-use super::{Kind, Load, Progress, bound_queues, latency, nanoseconds, open_quietly, throughput};
+use super::{Kind, Load, Progress, bound_queues, latency, multicast, nanoseconds, open_quietly, throughput};
 use crate::failure::Failure;
 use crate::schemes::{self, Scheme};
 use crate::units;
@@ -54,7 +54,10 @@ pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failu
         return Err(Failure::Usage(format!("nothing to measure: {}", why.join("; "))));
     }
     // Processes are measured beside the wire itself.
-    let steps = |(_, place): &(&str, Place)| if matches!(place, Place::Thread(_)) { 2 } else { 4 };
+    let steps = |(_, place): &(&str, Place)| match place {
+        Place::Process(url) if !multicast::is_one_way(url) => 4,
+        _ => 2,
+    };
     let progress = Progress::new(places.iter().map(steps).sum::<usize>() * load.sizes.len());
     let (mut report, mut failed) = (Report::new(), Vec::new());
     report.load = Some((&load).into());
@@ -62,6 +65,9 @@ pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failu
     for (scheme, place) in places {
         let measured = match place {
             Place::Thread(url) => with_thread(url, &load, &progress, &mut report),
+            Place::Process(url) if multicast::is_one_way(&url) => {
+                with_subscriber(&url, scheme, &load, &progress, &mut report)
+            }
             Place::Process(url) => with_process(&url, scheme, &load, &progress, &mut report),
         };
         if let Err(failure) = measured {
@@ -100,7 +106,8 @@ fn chosen(wanted: &[String]) -> Result<Vec<Scheme>, Failure> {
 
 fn with_thread(url: &str, load: &Load, progress: &Progress, report: &mut Report) -> Result<(), Failure> {
     let context = fabriq::context()?;
-    let open = |kind: Kind, bind| open_quietly(&context, kind.socket_type(bind, false), url, bind, PATIENCE);
+    let open =
+        |kind: Kind, bind| open_quietly(&context, kind.socket_type(bind, false, false), url, bind, PATIENCE);
     beside(
         &context,
         {
@@ -211,6 +218,38 @@ fn with_process(
     }
     report.without_baseline.extend(without);
     Ok(())
+}
+
+/// By multicast, where both ends name the same group.
+fn with_subscriber(
+    url: &str,
+    scheme: &str,
+    load: &Load,
+    progress: &Progress,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let context = fabriq::context()?;
+    let mut peer = Peer::start(&["latency", "--bind", url])?;
+    let there = peer.endpoint()?;
+    let mut here = multicast::End::open(&context, &there, true, Some(PATIENCE))?;
+    here.greet(PATIENCE)?;
+    for &size in &load.sizes {
+        progress.step(&text(scheme, Kind::Latency, size));
+        report.latency.push(here.measure(load, size)?);
+    }
+    here.dismiss()?;
+    peer.finish()?;
+    drop(here);
+
+    let mut here = open_quietly(&context, SocketType::Sub, url, true, PATIENCE)?;
+    let (duration, warmup) = (nanoseconds(load.duration), nanoseconds(load.warmup));
+    let sizes: Vec<_> = load.sizes.iter().map(usize::to_string).collect();
+    let mut arguments = vec!["throughput", "--connect", url, "--duration", &duration, "--warmup", &warmup];
+    sizes.iter().for_each(|size| arguments.extend(["--size", size]));
+    let peer = Peer::start(&arguments)?;
+    let done = |row: &super::report::Throughput| progress.step(&text(scheme, Kind::Throughput, row.size));
+    report.throughput.extend(throughput::receive(&mut here, PATIENCE, done)?);
+    peer.finish()
 }
 
 fn text(url: &str, kind: Kind, size: usize) -> String {

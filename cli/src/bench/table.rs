@@ -34,6 +34,15 @@ pub(super) fn of(report: &Report) -> String {
     for left in report.failed.iter().flatten() {
         let _ = writeln!(text, "FAILED {}: {}", left.transport, left.why);
     }
+    for Throughput { transport, size, lost, .. } in &report.throughput {
+        if let Some(lost) = lost.filter(|lost| *lost > 0) {
+            let _ = writeln!(
+                text,
+                "{transport} {}: {lost} messages were lost: nothing holds the sender back",
+                units::size(*size)
+            );
+        }
+    }
     for row in &report.latency {
         if let Some(asked) = row.rate_asked.filter(|asked| row.rate < asked * 0.95) {
             let _ = writeln!(

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use fabriq::SocketType;
+
 use super::payload::{Ring, Verifier};
 use super::report::Throughput;
 use super::window::Window;
-use super::{BYTES_PER_LOOK, Control, Load, bound_queues};
+use super::{BYTES_PER_LOOK, Control, Load, bound_queues, multicast};
 use crate::failure::Failure;
 use crate::wire::Connection;
 
@@ -20,6 +22,10 @@ pub(super) fn send(
         return Err(connection.timed_out("nobody came to receive", connection.timeout().unwrap_or_default()));
     }
     connection.set_timeout(Some(patience))?;
+    let one_way = connection.socket.socket_type() == SocketType::Pub;
+    if one_way {
+        std::thread::sleep(multicast::SETTLE);
+    }
     let mut all = 0;
     for &size in &load.sizes {
         begin(size);
@@ -31,11 +37,21 @@ pub(super) fn send(
             Stream { connection, ring, size, sent: 0, pace: load.rate.map(|rate| (Instant::now(), rate)) };
         stream.send_until(Instant::now() + load.warmup + load.duration)?;
         let sent = stream.sent;
-        connection.send(Control::End { sent }.message()?)?;
+        say(connection, &Control::End { sent }, one_way)?;
         all += sent;
     }
-    connection.send(Control::Done.message()?)?;
+    say(connection, &Control::Done, one_way)?;
     Ok(all)
+}
+
+/// What ends a run or all of them.
+fn say(connection: &Connection, control: &Control, one_way: bool) -> Result<(), Failure> {
+    connection.send(control.message()?)?;
+    for _ in 1..if one_way { multicast::SAID } else { 1 } {
+        std::thread::sleep(multicast::SAID_APART);
+        connection.send(control.message()?)?;
+    }
+    Ok(())
 }
 
 struct Stream<'a> {
@@ -100,6 +116,7 @@ pub(super) fn receive(
                 rows.push(row);
             }
             Some(Control::Done) => return Ok(rows),
+            Some(Control::End { .. }) if one_way(connection) => {}
             _ => {
                 return Err(Failure::Failed(format!(
                     "{}: this is not the beginning of a run; the other side must be one `fabriq bench throughput \
@@ -111,6 +128,11 @@ pub(super) fn receive(
     }
 }
 
+/// Whether nothing holds the sender back, so that messages may be missing.
+fn one_way(connection: &Connection) -> bool {
+    connection.socket.socket_type() == SocketType::Sub
+}
+
 /// One size, from its `Begin` to its `End`.
 fn receive_run(
     connection: &Connection,
@@ -119,9 +141,13 @@ fn receive_run(
     mut window: Window,
 ) -> Result<Throughput, Failure> {
     let mut verifier = Verifier::new(size, slots.max(1));
+    let one_way = one_way(connection);
     loop {
         let message = connection.recv()?;
         if message.len() == 1 {
+            if one_way && message.gap_before() {
+                verifier.resume(message.body());
+            }
             verifier.check(message.body())?;
             window.arrived(verifier.count);
             continue;
@@ -129,9 +155,11 @@ fn receive_run(
         match Control::parse(&message).transpose()? {
             Some(Control::End { sent }) => {
                 let measured = window.close(verifier.count);
-                verifier.finish(sent)?;
+                let lost = if one_way { sent.saturating_sub(verifier.count) } else { 0 };
+                verifier.finish(sent - lost)?;
                 let (messages, seconds) = measured.ok_or_else(too_few)?;
-                return Ok(Throughput::new(&connection.url, size, messages, seconds));
+                let row = Throughput::new(&connection.url, size, messages, seconds);
+                return Ok(if one_way { row.lost(lost) } else { row });
             }
             _ => return Err(Failure::Corrupt("a message of the run is neither data nor its end".to_owned())),
         }
