@@ -76,7 +76,7 @@ impl Transport for PgmTransport {
 
     /// On the loopback interface, at no limit of rate. Multicast has no wildcards: the group follows from the process, so two
     /// programs that try it out at a time do not meet.
-    fn local(&self) -> Option<Endpoint> {
+    fn local(&self, _scheme: &str) -> Option<Endpoint> {
         let [.., a, b, c] = std::process::id().to_be_bytes();
         let group = format!("239.{}.{b}.{c}", 192 + (a & 3));
         Endpoint::parse(&format!("{}://lo;{group}:{LOCAL_PORT}?rate_kbit=0", self.schemes()[0])).ok()
