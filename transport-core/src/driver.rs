@@ -157,7 +157,7 @@ mod identity {
     /// A socket's type and routing id, for links that have no READY command to carry them.
     #[derive(Debug, Clone, Default)]
     pub struct Identity {
-        /// The socket type by its ZMTP name, for example `DEALER`.
+        /// The socket type by its ZMTP name, for example `DEALER`; empty for a peer of ZMTP 1.0, which says none.
         pub socket_type: &'static str,
         /// The routing id; empty when none is set.
         pub routing_id: Frame,

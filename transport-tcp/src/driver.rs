@@ -23,7 +23,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use transport_core::{
-    Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Flow, Grant, Hello, LinkId,
+    Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Flow, Grant, Hello, Identity, LinkId,
     LinkLimits, Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, Slab,
     SlabKey, Wake,
 };
@@ -48,6 +48,7 @@ struct Opened {
     endpoint: Endpoint,
     role: Role,
     hello: Hello,
+    identity: Identity,
     limits: LinkLimits,
     settings: Settings,
     /// Its links carry bytes without frames, and say no hello.
@@ -234,13 +235,13 @@ impl TcpDriver {
     fn greet(&mut self, open: OpenId, connection: Connection, dialled: bool) -> Result<(), Errno> {
         let opened = self.opens.find(open).ok_or(Errno::CANCELED)?;
         let raw = opened.raw;
-        let link = if raw {
+        let mut link = if raw {
             Link::raw(connection, open, dialled, opened.settings.low_mark)
         } else {
             Link::new(connection, open, dialled, opened.limits.part_max, opened.settings.low_mark)
         };
         if !raw {
-            link.greet(&opened.hello)?;
+            link.greet(opened.hello, &opened.identity)?;
         }
         let timed = !raw && !opened.limits.handshake_timeout.is_zero();
         let id = self.links.insert(link);
@@ -256,21 +257,21 @@ impl TcpDriver {
             self.untimed.push(Timed::Link(id));
         }
         if raw {
-            let up = self.up(id, Hello::NULL);
+            let up = self.up(id, Hello::NULL, None);
             self.pending.extend(up);
         }
         Ok(())
     }
 
     /// A link is up: the completion that says so.
-    fn up(&mut self, id: LinkId, hello: Hello) -> Option<Completion> {
+    fn up(&mut self, id: LinkId, hello: Hello, identity: Option<Identity>) -> Option<Completion> {
         let link = self.links.find_mut(id)?;
         link.state = State::Up;
         link.deadline = None;
         let (open, dialled) = (link.open, link.dialled);
         let (address, fd) = (mem::take(&mut link.peer), link.fd.as_raw_fd());
         let hello_took = self.now.zip(link.since).map_or(Duration::ZERO, |(now, since)| now - since);
-        let peer = PeerInfo { hello, address, identity: None, fd, hello_took };
+        let peer = PeerInfo { hello, address, identity, fd, hello_took };
         if dialled {
             // It dialled once, and that is done.
             self.opens.remove(open);
@@ -606,8 +607,8 @@ impl TcpDriver {
             Turn::Limit => self.put_first(id),
             Turn::Look => self.untimed.push(Timed::Look(id)),
             Turn::Ended(reason) => self.end_link(id, reason),
-            Turn::Greeted(hello) => {
-                let up = self.up(id, hello);
+            Turn::Greeted(greeted) => {
+                let up = self.up(id, greeted.hello, greeted.identity);
                 out.extend(up);
             }
         }
@@ -651,8 +652,17 @@ impl Driver for TcpDriver {
         let located = Address::parse(&endpoint)?.locate(&endpoint, role, tuning.ipv6)?;
         let (settings, stage) = (Settings { tuning, low_mark }, Stage::Resolving);
         let failed = endpoint.clone();
-        let open =
-            self.opens.insert(Opened { endpoint, role, hello, limits, settings, raw, stage, deadline: None });
+        let open = self.opens.insert(Opened {
+            endpoint,
+            role,
+            hello,
+            identity,
+            limits,
+            settings,
+            raw,
+            stage,
+            deadline: None,
+        });
         match located {
             Located::Here(routes) => self.set_out(open, role, routes),
             Located::Names { target, source } => {

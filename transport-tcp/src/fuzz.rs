@@ -4,31 +4,48 @@
 use std::convert::Infallible;
 
 use transport_core::limits::FRAME_MAX;
-use transport_core::{Completion, DownReason, Endpoint, FramePool, LinkId, Part, Role, SlabKey, Violation};
+use transport_core::{
+    Completion, DownReason, Endpoint, Frame, FramePool, Hello, LinkId, Part, Role, SlabKey, Violation,
+};
 
 use crate::address::Address;
+use crate::greeting::{Greeting, Step};
 use crate::incoming::{Buffers, Incoming, Stop};
 use crate::ipc::Name;
 use crate::limits::{COMMAND_MAX, QUEUE_BYTES_MAX};
 use crate::outgoing::{Outgoing, SendBuffers};
-use crate::zmtp;
+use crate::zmtp::Framing;
 
-/// A greeting is refused or accepted the same way however much of it is there, and what was accepted can be said.
+/// A greeting comes to the same, and is answered by the same, however it is cut.
 pub fn check_greeting(bytes: &[u8]) {
-    let whole = zmtp::parse_greeting(bytes);
-    let mut decided = None;
-    for len in 0..=bytes.len().min(zmtp::GREETING_LEN) {
-        let parsed = zmtp::parse_greeting(&bytes[..len]);
-        match decided {
-            Some(decided) => assert_eq!(parsed, decided),
-            None if parsed != Ok(None) => decided = Some(parsed),
-            None => {}
+    let whole = meet(bytes, bytes.len());
+    assert_eq!(meet(bytes, 1), whole);
+    assert_eq!(meet(bytes, 7), whole);
+}
+
+/// What is said to a peer, and what it is taken for: hello, type, routing id, framing, and the greeting's length.
+type Met = (Vec<u8>, Result<Option<(Hello, Option<(&'static str, Frame)>, Framing, usize)>, Violation>);
+
+/// Of `bytes`, which arrive in pieces.
+fn meet(bytes: &[u8], piece: usize) -> Met {
+    let (mut greeting, signature) = Greeting::new(Hello::NULL, "ROUTER", "fuzz".into());
+    let mut said = signature.to_vec();
+    for end in (0..bytes.len()).step_by(piece.max(1)).skip(1).chain([bytes.len()]) {
+        loop {
+            match greeting.hear(&bytes[..end]) {
+                Ok(Step::Wait) => break,
+                Ok(Step::Say(more)) => said.extend(more),
+                Ok(Step::Done(greeted)) => {
+                    assert!(greeted.len <= end);
+                    let identity =
+                        greeted.identity.map(|identity| (identity.socket_type, identity.routing_id));
+                    return (said, Ok(Some((greeted.hello, identity, greeted.framing, greeted.len))));
+                }
+                Err(violation) => return (said, Err(violation)),
+            }
         }
     }
-    assert_eq!(decided.unwrap_or(Ok(None)), whole);
-    if let Ok(Some(hello)) = whole {
-        assert_eq!(zmtp::parse_greeting(&zmtp::greeting(&hello)), Ok(Some(hello)));
-    }
+    (said, Ok(None))
 }
 
 /// Any text is an address or is not; what is one can be listened at or dialled, or says why not.

@@ -18,7 +18,7 @@ use crate::limits::{
     AHEAD_MAX, AHEAD_STEP, COMMAND_MAX, EARNEST, FILL_MIN, READ_AHEAD_MAX, READ_FULL_GRANT, READ_MAX,
     READ_SNIFF, READ_SPARE_MAX, READ_TAIL, STASH_KEEP,
 };
-use crate::zmtp::{self, HEADER_MAX};
+use crate::zmtp::{self, Framing, HEADER_MAX};
 
 /// A shared buffer: the start of a frame from the stash, one read, and slack so that an inline frame can always be
 /// copied with a constant size.
@@ -144,8 +144,7 @@ pub(crate) struct Incoming {
     grant: u64,
     /// The last frames were read in place, so a read into the shared buffer asks for little.
     sniff: bool,
-    /// There are no frames: what a read finds is a part.
-    raw: bool,
+    framing: Framing,
 }
 
 impl Incoming {
@@ -159,13 +158,13 @@ impl Incoming {
             part_max: part_max.unwrap_or(FRAME_MAX).min(FRAME_MAX),
             grant: 0,
             sniff: false,
-            raw: false,
+            framing: Framing::Zmtp3,
         }
     }
 
-    /// From here on there are no frames.
-    pub(crate) fn set_raw(&mut self) {
-        self.raw = true;
+    /// How the stream is cut from here on.
+    pub(crate) fn set_framing(&mut self, framing: Framing) {
+        self.framing = framing;
     }
 
     /// `u64::MAX` stands for unlimited: nobody lives long enough to use it up.
@@ -199,11 +198,12 @@ impl Incoming {
         if let Some(stop) = self.deliver_fill(buffers, link, limit, out) {
             return Ok(stop);
         }
-        if self.raw {
+        if self.framing == Framing::Raw {
             return Ok(self.deliver_raw(buffers, link, limit, out));
         }
         let (bytes, end, part_max) = (&self.bytes[..], self.end, self.part_max);
         let (mut at, mut grant) = (self.start, self.grant);
+        let (framing, counts_flags) = (self.framing, self.framing == Framing::Zmtp1);
         let result = loop {
             if at == end {
                 break Ok(Stop::Hungry);
@@ -213,7 +213,7 @@ impl Incoming {
             }
             let first = bytes[at];
             // The path of small parts, by hand: it is most of what a stream at full speed does.
-            if end - at >= 2 && zmtp::is_short_message(first) {
+            if end - at >= 2 && zmtp::is_short_message(first) && !counts_flags {
                 let len = usize::from(bytes[at + 1]);
                 if len as u64 > part_max {
                     break Err(Violation::TooLarge.into());
@@ -230,9 +230,9 @@ impl Incoming {
                 at += 2 + len;
                 continue;
             }
-            let command = zmtp::is_command(first);
+            let command = zmtp::is_command(first) && framing == Framing::Zmtp3;
             let body_max = if command { part_max.min(COMMAND_MAX) } else { part_max };
-            let header = match zmtp::parse_header(&bytes[at..end], body_max) {
+            let header = match framing.parse(&bytes[at..end], body_max) {
                 Ok(header) => header,
                 Err(violation) => break Err(violation.into()),
             };

@@ -4,7 +4,8 @@
 //! address    what a URL names, and the routes there
 //! tcp        host:port, and TCP sockets; resolves nothing
 //! ipc        paths and abstract names, and Unix-domain sockets
-//! zmtp       greeting and frame header, sans-I/O
+//! greeting   which version of ZMTP a peer speaks, sans-I/O
+//! zmtp       frame headers, sans-I/O
 //! incoming   bytes of one stream -> parts, sans-I/O
 //! outgoing   parts -> bytes of one stream, sans-I/O, and which of them went unseen
 //! drain      when a link that closes has said everything, sans-I/O
@@ -22,6 +23,7 @@ mod address;
 mod credentials;
 mod drain;
 mod driver;
+mod greeting;
 mod incoming;
 mod ipc;
 mod limits;

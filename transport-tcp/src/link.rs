@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown};
-use transport_core::{Completion, DownReason, Flags, Hello, LinkId, OpenId, Part, RefusedReason, SlabKey};
+use transport_core::{
+    Completion, DownReason, Flags, Hello, Identity, LinkId, OpenId, Part, RefusedReason, SlabKey,
+};
 
 use crate::drain::Drain;
+use crate::greeting::{Greeted, Greeting, Step};
 use crate::incoming::{Buffers, Incoming, Stop};
 use crate::limits::{GATHER_MAX, QUEUE_BYTES_LOW, QUEUE_BYTES_MAX};
 use crate::outgoing::{Outgoing, SendBuffers};
 use crate::socket::Connection;
 use crate::unacknowledged::unacknowledged;
-use crate::zmtp;
+use crate::zmtp::Framing;
 
 /// What the links of a driver share.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub(crate) enum Turn {
     /// Nothing more to do until something happens, or [`Link::look_pause`] has passed.
     Look,
     /// The peer's greeting is complete.
-    Greeted(Hello),
+    Greeted(Box<Greeted>),
     /// The link is over.
     Ended(DownReason),
 }
@@ -76,6 +79,8 @@ pub(crate) struct Link {
     pub(crate) served: u32,
     /// See [`Connection::must_be_quiet`].
     must_be_quiet: bool,
+    /// Until it is over.
+    greeting: Option<Box<Greeting>>,
     incoming: Incoming,
     outgoing: Outgoing,
     reported: u64,
@@ -114,6 +119,7 @@ impl Link {
             dirty: false,
             served: 0,
             must_be_quiet,
+            greeting: None,
             incoming: Incoming::new(part_max),
             outgoing: Outgoing::new(if low_mark { QUEUE_BYTES_LOW } else { QUEUE_BYTES_MAX }),
             reported: 0,
@@ -129,16 +135,27 @@ impl Link {
     /// One that carries bytes without frames, and is up at once.
     pub(crate) fn raw(connection: Connection, open: OpenId, dialled: bool, low_mark: bool) -> Self {
         let mut link = Self::new(connection, open, dialled, None, low_mark);
-        link.incoming.set_raw();
-        link.outgoing.set_raw();
+        link.set_framing(Framing::Raw);
         link
     }
 
-    /// Says hello. The buffer of a new connection is empty, so this goes in one piece or not at all.
-    pub(crate) fn greet(&self, hello: &Hello) -> Result<(), Errno> {
-        let greeting = zmtp::greeting(hello);
-        match net::send(&self.fd, &greeting, SendFlags::NOSIGNAL)? {
-            n if n == greeting.len() => Ok(()),
+    fn set_framing(&mut self, framing: Framing) {
+        self.incoming.set_framing(framing);
+        self.outgoing.set_framing(framing);
+    }
+
+    /// Begins to say hello.
+    pub(crate) fn greet(&mut self, hello: Hello, identity: &Identity) -> Result<(), Errno> {
+        let (greeting, signature) = Greeting::new(hello, identity.socket_type, identity.routing_id.clone());
+        self.greeting = Some(Box::new(greeting));
+        self.say(&signature)
+    }
+
+    /// Says a piece of the greeting. The buffer of a new connection is all but empty, so this goes whole or not at all.
+    fn say(&self, piece: &[u8]) -> Result<(), Errno> {
+        match piece.len() {
+            0 => Ok(()),
+            len if net::send(&self.fd, piece, SendFlags::NOSIGNAL)? == len => Ok(()),
             _ => Err(Errno::NOBUFS),
         }
     }
@@ -406,16 +423,32 @@ impl Link {
             }
             Err(error) => return Turn::Ended(DownReason::Broken(error.raw_os_error())),
         }
-        let turn = match zmtp::parse_greeting(self.incoming.waiting()) {
-            Ok(Some(hello)) => {
-                self.incoming.skip(zmtp::GREETING_LEN);
-                Turn::Greeted(hello)
-            }
-            Ok(None) => Turn::Rest,
-            Err(violation) => Turn::Ended(violation.into()),
-        };
+        let turn = self.hear();
         self.incoming.settle(&mut io.buffers);
         turn
+    }
+
+    /// What the greeting comes to with what has arrived.
+    fn hear(&mut self) -> Turn {
+        let Some(mut greeting) = self.greeting.take() else { return Turn::Rest };
+        loop {
+            match greeting.hear(self.incoming.waiting()) {
+                Ok(Step::Wait) => break,
+                Ok(Step::Say(piece)) => {
+                    if let Err(error) = self.say(&piece) {
+                        return Turn::Ended(DownReason::Broken(error.raw_os_error()));
+                    }
+                }
+                Ok(Step::Done(greeted)) => {
+                    self.incoming.skip(greeted.len);
+                    self.set_framing(greeted.framing);
+                    return Turn::Greeted(greeted);
+                }
+                Err(violation) => return Turn::Ended(violation.into()),
+            }
+        }
+        self.greeting = Some(greeting);
+        Turn::Rest
     }
 
     /// How long after [`Turn::Look`] it is time for [`Link::look_now`].

@@ -19,7 +19,7 @@ use crate::limits::{
     GATHER_MAX, QUEUE_BYTES_MAX, QUEUE_PARTS_MAX, REFERENCE_MIN, REFERENCE_MIN_FULL, SEND_BUFFER_MIN,
     SEND_SPARE_MAX,
 };
-use crate::zmtp;
+use crate::zmtp::{self, Framing};
 
 /// Empty send buffers that the links of a driver share.
 #[derive(Debug, Default)]
@@ -82,8 +82,8 @@ pub(crate) struct Outgoing {
     wanted: Cell<bool>,
     posted: u64,
     sent: u64,
-    /// Bodies go without headers, and each as a large one.
-    raw: bool,
+    /// Without frames bodies go without headers, and each as a large one.
+    framing: Framing,
 }
 
 impl Outgoing {
@@ -92,9 +92,9 @@ impl Outgoing {
         Self { bytes_max, ..Self::default() }
     }
 
-    /// From here on there are no frames.
-    pub(crate) fn set_raw(&mut self) {
-        self.raw = true;
+    /// How the stream is cut, before anything is posted.
+    pub(crate) fn set_framing(&mut self, framing: Framing) {
+        self.framing = framing;
     }
 
     /// How many more parts are taken at once. This is a promise, whatever the parts weigh, until it is asked again. Who
@@ -154,7 +154,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn push_inline(&mut self, buffers: &mut SendBuffers, part: &Part) -> bool {
         // A copy of constant size is a few instructions; one of variable size is a call.
-        let Some((window, len)) = part.body.as_window().filter(|_| !self.raw) else {
+        let Some((window, len)) = part.body.as_window().filter(|_| self.framing == Framing::Zmtp3) else {
             return false;
         };
         self.count(buffers, part.flags);
@@ -180,13 +180,13 @@ impl Outgoing {
 
     fn push_shared(&mut self, buffers: &mut SendBuffers, Part { body, flags }: Part) {
         self.count(buffers, flags);
-        if self.raw {
+        if self.framing == Framing::Raw {
             self.queued += body.len();
             self.large.push_back(Large { at: 0, body });
             return;
         }
         let (before, len) = (self.bytes.len(), body.len());
-        zmtp::write_header(&mut self.bytes, flags, len);
+        self.framing.write(&mut self.bytes, flags, len);
         if len < REFERENCE_MIN_FULL || (len < REFERENCE_MIN && self.queued < QUEUE_BYTES_MAX) {
             self.bytes.extend_from_slice(&body);
             self.queued += self.bytes.len() - before;
@@ -278,7 +278,7 @@ impl Outgoing {
             }
             (self.large_done, self.large_part) = (self.large_done + 1, 0);
         }
-        while self.raw && self.large_done > 0 {
+        while self.framing == Framing::Raw && self.large_done > 0 {
             self.large.pop_front();
             self.large_done -= 1;
             self.sent += 1;
@@ -308,7 +308,7 @@ impl Outgoing {
 
     /// The encoded frame at `at`, when the large body `large` is the first that may belong to it.
     fn frame_at(&self, at: usize, large: usize) -> Option<Encoded> {
-        let header = zmtp::parse_header(self.bytes.get(at..)?, u64::MAX).ok()??;
+        let header = self.framing.parse(self.bytes.get(at..)?, u64::MAX).ok()??;
         let body = at + header.len;
         // No two frames have their bodies at one place, since every header has a length.
         let large = self.large.get(large).is_some_and(|large| large.at == body);
@@ -320,7 +320,7 @@ impl Outgoing {
     /// Commands belong to the link and are dropped with it.
     pub(crate) fn take_unseen(&mut self, buffers: &mut SendBuffers) -> Vec<Part> {
         let (mut unseen, mut message) = (Vec::new(), Vec::new());
-        if self.raw {
+        if self.framing == Framing::Raw {
             // Where a message ended, bytes do not tell.
             self.clear(buffers);
             return unseen;

@@ -1,54 +1,16 @@
-//! ZMTP's greeting and frame header (ZMTP 3.1, RFC 37): bytes to meaning and back. No I/O, no payload.
+//! ZMTP's frame header (ZMTP 3.1, RFC 37, and those before it): bytes to meaning and back. No I/O, no payload.
 
 use transport_core::limits::FRAME_MAX;
-use transport_core::{Flags, Hello, INLINE_MAX, MechanismName, Violation};
+use transport_core::{Flags, INLINE_MAX, Violation};
 
-/// The greeting's length (ZMTP 3.1 section "Greeting": signature 10, version 2, mechanism 20, as-server 1, filler 31).
-pub(crate) const GREETING_LEN: usize = 64;
-
-/// The longest frame header (ZMTP 3.1 section "Framing": flags, and eight octets of length).
-pub(crate) const HEADER_MAX: usize = 9;
+/// The longest frame header: ZMTP 1.0 has an octet that says so, eight of length, and the flags. ZMTP 3's are shorter by one.
+pub(crate) const HEADER_MAX: usize = 10;
 
 // ZMTP 3.1 section "Framing": bit 0 MORE, bit 1 LONG, bit 2 COMMAND, bits 7 to 3 reserved and zero.
 const MORE: u8 = 0x01;
 const LONG: u8 = 0x02;
 const COMMAND: u8 = 0x04;
 const RESERVED: u8 = !(MORE | LONG | COMMAND);
-
-/// The greeting that says `hello`. It is sent whole: a peer of ZMTP 3 reads what it expects and no further, and
-/// libzmq's wait between signature and version exists for peers of ZMTP 1 and 2 only.
-pub(crate) fn greeting(hello: &Hello) -> [u8; GREETING_LEN] {
-    let mut bytes = [0; GREETING_LEN];
-    // ZMTP 3.1 section "Greeting": signature = %xFF padding %x7F.
-    bytes[0] = 0xFF;
-    bytes[9] = 0x7F;
-    // version = version-major version-minor, %x03 and the minor.
-    bytes[10] = 3;
-    bytes[11] = hello.minor;
-    bytes[12..32].copy_from_slice(&hello.mechanism.to_wire());
-    bytes[32] = u8::from(hello.as_server);
-    bytes
-}
-
-/// Reads what has arrived of a greeting: `None` until all of it has, an error as soon as it cannot be one.
-pub(crate) fn parse_greeting(prefix: &[u8]) -> Result<Option<Hello>, Violation> {
-    // The eight bytes of padding are not significant: libzmq writes a length there, for peers of ZMTP 1.
-    if prefix.first().is_some_and(|&byte| byte != 0xFF) || prefix.get(9).is_some_and(|&byte| byte != 0x7F) {
-        return Err(Violation::BadGreeting);
-    }
-    // ZMTP 3.1 section "Version Negotiation": a higher peer comes down to us, a lower one we would have to follow.
-    if prefix.get(10).is_some_and(|&major| major < 3) {
-        return Err(Violation::UnsupportedVersion);
-    }
-    let Some(bytes) = prefix.first_chunk::<GREETING_LEN>() else {
-        return Ok(None);
-    };
-    let mut mechanism = [0; 20];
-    mechanism.copy_from_slice(&bytes[12..32]);
-    // A peer of a later major speaks our version once it has seen our greeting.
-    let minor = if bytes[10] > 3 { 1 } else { bytes[11] };
-    Ok(Some(Hello { minor, mechanism: MechanismName::from_wire(mechanism), as_server: bytes[32] & 1 != 0 }))
-}
 
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +40,7 @@ pub(crate) fn parse_header(bytes: &[u8], body_max: u64) -> Result<Option<Header>
         let Some(long) = bytes.get(1..).and_then(<[u8]>::first_chunk::<8>) else {
             return Ok(None);
         };
-        (HEADER_MAX, u64::from_be_bytes(*long))
+        (9, u64::from_be_bytes(*long))
     };
     if body > body_max.min(FRAME_MAX) {
         return Err(Violation::TooLarge);
@@ -91,6 +53,77 @@ pub(crate) fn parse_header(bytes: &[u8], body_max: u64) -> Result<Option<Header>
         flags = Flags::COMMAND;
     }
     Ok(Some(Header { flags, len, body: usize::try_from(body).map_err(|_| Violation::TooLarge)? }))
+}
+
+/// How a stream is cut into frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Framing {
+    /// RFC 37.
+    #[default]
+    Zmtp3,
+    /// RFC 15: the same, without commands.
+    Zmtp2,
+    /// RFC 13: an octet of length, or 255 and eight of them, and the flags, which the length counts.
+    Zmtp1,
+    /// Not at all: what a read finds is a part.
+    Raw,
+}
+
+impl Framing {
+    /// Reads the header in front of `bytes`; see [`parse_header`].
+    #[inline]
+    pub(crate) fn parse(self, bytes: &[u8], body_max: u64) -> Result<Option<Header>, Violation> {
+        match self {
+            Self::Zmtp3 => parse_header(bytes, body_max),
+            _ => self.parse_old(bytes, body_max),
+        }
+    }
+
+    #[cold]
+    fn parse_old(self, bytes: &[u8], body_max: u64) -> Result<Option<Header>, Violation> {
+        match (self, bytes.first()) {
+            (Self::Raw, _) | (_, None) => Ok(None),
+            (Self::Zmtp2 | Self::Zmtp3, Some(first)) if is_command(*first) => Err(Violation::BadFrame),
+            (Self::Zmtp2 | Self::Zmtp3, _) => parse_header(bytes, body_max),
+            (Self::Zmtp1, Some(&short)) => {
+                let (len, counted) = match short {
+                    0xFF => match bytes.get(1..).and_then(<[u8]>::first_chunk::<8>) {
+                        Some(long) => (HEADER_MAX, u64::from_be_bytes(*long)),
+                        None => return Ok(None),
+                    },
+                    short => (2, u64::from(short)),
+                };
+                let body = counted.checked_sub(1).ok_or(Violation::BadFrame)?;
+                if body > body_max.min(FRAME_MAX) {
+                    return Err(Violation::TooLarge);
+                }
+                let Some(&flags) = bytes.get(len - 1) else { return Ok(None) };
+                if flags & !MORE != 0 {
+                    return Err(Violation::BadFrame);
+                }
+                let flags = if flags == 0 { Flags::LAST } else { Flags::MORE };
+                Ok(Some(Header { flags, len, body: usize::try_from(body).map_err(|_| Violation::TooLarge)? }))
+            }
+        }
+    }
+
+    /// Writes a header behind `out`.
+    pub(crate) fn write(self, out: &mut Vec<u8>, flags: Flags, body: usize) {
+        match self {
+            Self::Zmtp3 | Self::Zmtp2 => write_header(out, flags, body),
+            Self::Raw => {}
+            Self::Zmtp1 => {
+                match u8::try_from(body + 1) {
+                    Ok(short) if short < 0xFF => out.push(short),
+                    _ => {
+                        out.push(0xFF);
+                        out.extend_from_slice(&(body as u64 + 1).to_be_bytes());
+                    }
+                }
+                out.push(u8::from(flags.more()));
+            }
+        }
+    }
 }
 
 /// Whether the first byte of a frame says that it is a command; commands need no grant.
@@ -135,38 +168,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_greeting_is_read_at_every_split() {
-        let hello = Hello { minor: 1, mechanism: MechanismName::new("CURVE"), as_server: true };
-        let bytes = greeting(&hello);
-        for len in 0..GREETING_LEN {
-            assert_eq!(parse_greeting(&bytes[..len]), Ok(None), "{len}");
+    fn older_headers_go_there_and_back_at_every_split() {
+        for framing in [Framing::Zmtp1, Framing::Zmtp2] {
+            for flags in [Flags::LAST, Flags::MORE] {
+                for body in [0, 1, 253, 254, 255, 256, 65_536, (1 << 32) + 5] {
+                    let mut bytes = Vec::new();
+                    framing.write(&mut bytes, flags, body);
+                    for len in 0..bytes.len() {
+                        assert_eq!(framing.parse(&bytes[..len], u64::MAX), Ok(None));
+                    }
+                    let header = Header { flags, len: bytes.len(), body };
+                    assert_eq!(framing.parse(&bytes, body as u64), Ok(Some(header)), "{framing:?}");
+                    if body > 0 {
+                        assert_eq!(framing.parse(&bytes, body as u64 - 1), Err(Violation::TooLarge));
+                    }
+                }
+            }
         }
-        assert_eq!(parse_greeting(&bytes), Ok(Some(hello)));
-        let old = Hello { minor: 0, ..Hello::NULL };
-        assert_eq!(parse_greeting(&greeting(&old)), Ok(Some(old)));
-    }
-
-    #[test]
-    fn what_libzmq_sends_is_a_greeting() {
-        // libzmq 4.3 puts a routing id's length into the padding, and 3.1 or 3.0 behind it.
-        let mut bytes = greeting(&Hello::NULL);
-        bytes[8] = 1;
-        assert_eq!(parse_greeting(&bytes), Ok(Some(Hello::NULL)));
-        bytes[10] = 4;
-        bytes[11] = 7;
-        assert_eq!(parse_greeting(&bytes), Ok(Some(Hello::NULL)));
-    }
-
-    #[test]
-    fn what_is_no_greeting_is_refused_as_early_as_possible() {
-        // ZMTP 1.0: a short length and flags; with a long length the tenth byte is the flags.
-        assert_eq!(parse_greeting(&[1]), Err(Violation::BadGreeting));
-        assert_eq!(parse_greeting(&[0xFF, 0, 0, 0, 0, 0, 0, 0, 1, 0]), Err(Violation::BadGreeting));
-        assert_eq!(parse_greeting(b"GET / HTTP/1.1"), Err(Violation::BadGreeting));
-        // ZMTP 2.0 and libzmq 3.2.
-        let mut two = greeting(&Hello::NULL);
-        two[10] = 1;
-        assert_eq!(parse_greeting(&two[..11]), Err(Violation::UnsupportedVersion));
+        // RFC 13: the length counts the flags, so that there is none of 0.
+        assert_eq!(Framing::Zmtp1.parse(&[0, 0], u64::MAX), Err(Violation::BadFrame));
+        assert_eq!(
+            Framing::Zmtp1.parse(&[0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0], u64::MAX),
+            Err(Violation::BadFrame)
+        );
+        assert_eq!(Framing::Zmtp1.parse(&[1, 2], u64::MAX), Err(Violation::BadFrame));
+        let mut bytes = Vec::new();
+        Framing::Zmtp1.write(&mut bytes, Flags::MORE, 3);
+        assert_eq!(bytes, [4, 1]);
+        // RFC 15 has no commands.
+        assert_eq!(Framing::Zmtp2.parse(&[4, 0], u64::MAX), Err(Violation::BadFrame));
     }
 
     #[test]

@@ -323,7 +323,9 @@ impl Core {
             return slot.driver.close_link(link, Close::Abort);
         };
         let session = Session::new(state.config.clone(), state.kind, peer, now);
-        let (socket, everything) = (state.socket.clone(), state.everything);
+        // A peer of ZMTP 1.0, who says no type, filters by itself and never subscribes.
+        let filters_itself = peer.identity.as_ref().is_some_and(|identity| identity.socket_type.is_empty());
+        let (socket, everything) = (state.socket.clone(), state.everything || filters_itself);
         let mute = state.kind == SessionKind::None && socket.kind.flow() == Flow::Recv;
         if state.dials {
             // One dial, one link: the open is used up.
@@ -379,7 +381,12 @@ impl Core {
         if conduit.closing.is_none() {
             let mut state = socket.lock();
             match (conduit.pipe, conduit.fronts.take()) {
-                (Some(pipe), _) => state.identified(pipe, &peer),
+                (Some(pipe), _) => {
+                    state.identified(pipe, &peer);
+                    if everything {
+                        state.pattern.subscribe_all(pipe);
+                    }
+                }
                 (None, Some(fronts)) => {
                     let marks = (conduit.send_hwm, conduit.receive_hwm);
                     conduit.pipe = Some(state.attach(key, fronts, marks, Some(&peer), everything));

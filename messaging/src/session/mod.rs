@@ -596,6 +596,11 @@ impl Session {
 
 /// A peer that the transport has introduced, if it goes with us.
 fn introduced(config: &SessionConfig, identity: &Identity) -> Result<Peer, Violation> {
+    if identity.socket_type.is_empty() {
+        // ZMTP 1.0 says no type; only the counterpart of our own can be of use.
+        let (socket_type, routing_id) = (counterpart(config.socket_type), identity.routing_id.clone());
+        return Ok(Peer { socket_type, routing_id, metadata: Vec::new() });
+    }
     let peer = peer_of(identity)?;
     if config.socket_type.goes_with(peer.socket_type) { Ok(peer) } else { Err(Violation::IncompatibleSocket) }
 }

@@ -35,7 +35,7 @@ pub(crate) fn open(url: &str, role: Role) -> Open {
         role,
         flow: Flow::Duplex,
         hello: Hello::NULL,
-        identity: Identity::default(),
+        identity: Identity { socket_type: "DEALER", ..Identity::default() },
         limits: LinkLimits::default(),
         tuning: Tuning::default(),
     }
@@ -49,6 +49,7 @@ pub(crate) fn loopback(listener: &TcpListener) -> String {
 pub(crate) fn greeting() -> [u8; 64] {
     let mut bytes = [0; 64];
     bytes[0] = 0xFF;
+    bytes[8] = 1;
     bytes[9] = 0x7F;
     bytes[10] = 3;
     bytes[11] = 1;
