@@ -187,14 +187,15 @@ fn garbage_for_a_greeting() {
     let scene = Scene::echo(|_| {});
     let random: Vec<u8> =
         (0..1000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x7F).collect();
+    // The revision between ZMTP 1.0 and 2.0, which nobody ever spoke.
     let mut old = greeting(0, "NULL");
-    old[10] = 1;
+    old[10] = 0;
     let mut half_right = [0xFF; 64];
     half_right[9] = 0x7E;
     for (bytes, why) in [
         (&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], Violation::BadGreeting),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Violation::BadGreeting),
-        (b"\n", Violation::BadGreeting),
+        (b"\n\n", Violation::BadGreeting),
         (&[0; 64], Violation::BadGreeting),
         (&half_right, Violation::BadGreeting),
         (&random, Violation::BadGreeting),
