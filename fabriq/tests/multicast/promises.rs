@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use fabriq::{Error, EventKind, Loss, Message, Monitor, Socket, SocketType};
+use fabriq::{Error, EventKind, Loss, Message, Monitor, Recovery, Socket, SocketType};
 
 use crate::hosts::{HELLO, Hosts, PATIENCE, address, body, group, number};
 use crate::zmq::{self, EAGAIN, Setting};
@@ -114,6 +114,55 @@ fn nothing_is_lost_of_messages_of_a_thousand_packets() {
 }
 
 #[test]
+fn a_monitor_hears_at_both_ends_how_recovery_goes() {
+    const MESSAGES: u64 = 10_000;
+    let hosts = Hosts::losing(10);
+    let (url, ready) = (format!("epgm://eth0;{}?rate_kbit=50000", group()), AtomicU32::new(0));
+    let last = |monitor: &Monitor| {
+        let events = std::iter::from_fn(|| monitor.try_next());
+        let recoveries = events.filter_map(|event| match event.kind {
+            EventKind::Recovery(recovery) => Some((event.endpoint, recovery)),
+            _ => None,
+        });
+        recoveries.last().expect("several seconds of packets that are lost")
+    };
+    scope(|scope| {
+        let (url, ready) = (&url, &ready);
+        hosts.on(scope, "h2", move || {
+            let (socket, monitor) = subscriber(url, ready, 1, 1000);
+            for at in 0..MESSAGES {
+                assert_eq!(number(receive(&socket).body()), at);
+            }
+            let (name, recovery) = last(&monitor);
+            assert!(name.starts_with(&format!("{url}#{}#", address("h1"))), "{name} names no source");
+            let tenth = recovery.packets / 20..recovery.packets / 5;
+            assert!(tenth.contains(&recovery.repaired), "{recovery:?}");
+            assert!(recovery.requested >= recovery.repaired && recovery.lost == 0, "{recovery:?}");
+        });
+        hosts.on(scope, "h1", move || {
+            let socket = fabriq::context().unwrap().socket(SocketType::Pub).unwrap();
+            socket.set_options(|options| options.send_hwm = 0).unwrap();
+            let monitor = socket.monitor().unwrap();
+            socket.bind(url).unwrap();
+            wait_until("the subscriber has heard of it", || ready.load(Ordering::Acquire) == 1);
+            for at in 0..MESSAGES {
+                socket.send(body(at, 1400)).unwrap();
+            }
+            // At that rate it takes two seconds.
+            let mut last = Recovery::default();
+            while last.packets < MESSAGES / 2 {
+                let event = monitor.next_timeout(PATIENCE).expect("a report");
+                if let EventKind::Recovery(recovery) = event.kind {
+                    last = recovery;
+                }
+            }
+            let Recovery { packets, repaired, requested, lost } = last;
+            assert!(repaired > packets / 20 && requested >= repaired && lost == 0, "{last:?}");
+        });
+    });
+}
+
+#[test]
 fn a_lone_message_arrives_although_nothing_follows_it() {
     for _ in 0..10 {
         nothing_is_lost(30, "", std::iter::once(20_000));
@@ -201,15 +250,15 @@ fn a_slow_subscriber_slows_nobody_and_is_told_how_many_messages_it_missed() {
     const MESSAGES: u64 = 60_000;
     let hosts = Hosts::losing(0);
     let url = format!("epgm://eth0;{}?rate_kbit=200000&waiting_parts=1000", group());
-    let (ready, quick) = (AtomicU32::new(0), AtomicBool::new(false));
+    let (ready, quick, slow) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
     scope(|scope| {
-        let (url, ready, quick) = (&url, &ready, &quick);
+        let (url, ready, quick, slow) = (&url, &ready, &quick, &slow);
         hosts.on(scope, "h2", move || {
             let (socket, monitor) = subscriber(url, ready, 1, 100);
             // It reads nothing until the others have everything.
             wait_until("the quick one is done", || quick.load(Ordering::Acquire));
             let (mut next, mut missing) = (0, 0);
-            // The last message tells how many there were; those before it may be among the missing.
+            // What waited for it comes first. Then there is room for the last ones, which tell how many there were.
             while next < MESSAGES {
                 let message = receive(&socket);
                 let number = number(message.body());
@@ -220,28 +269,28 @@ fn a_slow_subscriber_slows_nobody_and_is_told_how_many_messages_it_missed() {
             let (packets, messages) = lost(&monitor);
             assert_eq!((packets, messages), (0, missing));
             assert!(missing > MESSAGES / 2, "only {missing} are missing, so this tested little");
+            slow.store(true, Ordering::Release);
         });
         hosts.on(scope, "h3", move || {
             let (socket, monitor) = subscriber(url, ready, 1, 100_000);
             for at in 0..MESSAGES {
                 let message = receive(&socket);
                 assert_eq!((number(message.body()), message.gap_before()), (at, false));
-                if at == MESSAGES - 2 {
-                    quick.store(true, Ordering::Release);
-                }
             }
+            quick.store(true, Ordering::Release);
             assert_eq!(lost(&monitor), (0, 0));
         });
         hosts.on(scope, "h1", move || {
             let socket = publisher(url, ready, 2);
             for at in 0..MESSAGES {
-                if at == MESSAGES - 1 {
-                    // The slow one has caught up with what waited for it, and has room for this one.
-                    wait_until("the quick one is done", || quick.load(Ordering::Acquire));
-                    sleep(Duration::from_millis(500));
-                }
                 socket.send(body(at, 100)).unwrap();
             }
+            let mut at = MESSAGES;
+            wait_until("the slow one hears one of the last messages", || {
+                socket.send(body(at, 100)).unwrap();
+                at += 1;
+                slow.load(Ordering::Acquire)
+            });
         });
     });
 }

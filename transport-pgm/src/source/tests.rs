@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::limits::{ASKER_BURST_MIN, ASKER_PER_100_DATA, ASKER_PER_SECOND};
 use crate::packet::Ack;
 use crate::testing::kit::{Sent, Speaker, host, packet};
 
@@ -185,6 +186,26 @@ fn repairs_of_a_rated_source_leave_data_its_rate() {
     }
     assert!((1_000_000..1_070_000).contains(&data), "{data} bytes of data");
     assert!((400_000..570_000).contains(&repairs), "{repairs} bytes of repairs");
+}
+
+#[test]
+fn what_one_receiver_asks_for_beyond_its_share_is_counted_and_the_others_are_repaired() {
+    const ROUNDS: u64 = 100;
+    let mut speaker = speaker(100);
+    let all: Vec<_> = (0..63).collect();
+    let mut repairs = 0;
+    for _ in 0..ROUNDS {
+        // Late enough that what was repaired is asked for anew.
+        speaker.after(3).nak(1, &all);
+        repairs +=
+            speaker.turn().iter().filter(|sent| matches!(sent, Sent::Data { repair: true, .. })).count()
+                as u64;
+    }
+    let earned = ASKER_BURST_MIN + ASKER_PER_SECOND * 3 * ROUNDS / 1000 + ASKER_PER_100_DATA;
+    assert!((ASKER_BURST_MIN..=earned).contains(&repairs), "{repairs} repairs, {earned} were earned");
+    assert_eq!(speaker.source.counters().naks_limited, ROUNDS * 63 - repairs);
+    speaker.nak(2, &[99]);
+    assert_eq!(speaker.turn().last(), Some(&data(true, 99, 0)));
 }
 
 #[test]
