@@ -97,15 +97,15 @@ fn parts_of_a_message_stay_together() {
 #[test]
 fn what_goes_both_ways_is_refused_before_anything_exists() {
     let context = fabriq::context().unwrap();
-    use SocketType::{Dealer, Pair, Pull, Push, Rep, Req, Router};
-    for kind in [Pair, Push, Pull, Req, Rep, Dealer, Router] {
+    let one_way = [SocketType::Pub, SocketType::Sub, SocketType::Xpub, SocketType::Xsub];
+    for kind in SocketType::ALL.into_iter().filter(|kind| !one_way.contains(kind)) {
         let socket = context.socket(kind).unwrap();
         // An interface that is not there: whoever looked for it would say so.
         for url in ["epgm://nosuch0;239.192.1.1:5555", "pgm://nosuch0;239.192.1.1:5555"] {
             for refused in [socket.bind(url).map(drop), socket.connect(url)] {
                 let Err(Error::Open(error)) = refused else { panic!("{kind} on {url}: {refused:?}") };
                 assert!(matches!(*error, OpenError::Incompatible { .. }), "{kind} on {url}: {error}");
-                assert!(error.to_string().contains("use PUB and SUB"), "{error}");
+                assert!(error.to_string().contains("PUB and SUB"), "{error}");
             }
         }
     }

@@ -240,6 +240,9 @@ pub(crate) fn check_fit(kind: SocketType, endpoint: &Endpoint, can: &Capabilitie
         Some(format!(
             "a {kind} socket needs reliable links, and that transport may lose messages; use PUB and SUB"
         ))
+    } else if can.session == SessionKind::None && matches!(kind, SocketType::Radio | SocketType::Dish) {
+        // Nor has libzmq's PGM.
+        Some(format!("a {kind} socket's groups have no place in that transport's messages; use PUB and SUB"))
     } else if can.topology == Topology::Multicast && can.session == SessionKind::Zmtp {
         Some("a session needs one peer per link".to_owned())
     } else {
