@@ -329,6 +329,7 @@ impl Core {
         let Some(conduit) = self.conduits.find_mut(key) else { return };
         conduit.link = Some((at, link));
         conduit.fd = peer.fd;
+        conduit.peer = peer.address.as_str().into();
         conduit.reason = None;
         match session {
             Ok(session) => {
@@ -368,7 +369,7 @@ impl Core {
             drop(state);
         }
         // Only now: whoever hears of it may send to this peer by name.
-        socket.emit(&conduit.url, || EventKind::HandshakeSucceeded);
+        socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::HandshakeSucceeded);
         if let Some(state) = self.endpoints.find_mut(conduit.endpoint) {
             state.pause = socket.options().reconnect_interval.unwrap_or_default();
         }
@@ -596,9 +597,9 @@ impl Core {
         let reason = conduit.reason.take().unwrap_or(reason);
         let fd = conduit.fd;
         if conduit.ready {
-            conduit.socket.emit(&conduit.url, || EventKind::Disconnected(reason, fd));
+            conduit.socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::Disconnected(reason, fd));
         } else {
-            conduit.socket.emit(&conduit.url, || EventKind::HandshakeFailed(reason));
+            conduit.socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::HandshakeFailed(reason));
         }
         // What was sent in-process goes with the peer that had it in hand.
         let in_process = conduit.session.as_ref().is_some_and(Session::is_in_process);

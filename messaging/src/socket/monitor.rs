@@ -18,6 +18,9 @@ use crate::fork::ForkMark;
 pub struct Event {
     /// The endpoint it belongs to, as bound or connected.
     pub endpoint: String,
+    /// The address of the peer's end of the link, in the transport's own form; empty where no link is concerned, or it is
+    /// not known yet.
+    pub peer: String,
     /// What.
     pub kind: EventKind,
 }
