@@ -6,7 +6,9 @@ mod bench;
 mod failure;
 mod info;
 mod input;
+mod monitor;
 mod output;
+mod proxy;
 mod publish;
 mod recv;
 mod rep;
@@ -49,6 +51,8 @@ enum Command {
     Rep(rep::Args),
     Pub(publish::Args),
     Sub(subscribe::Args),
+    Proxy(proxy::Args),
+    Monitor(monitor::Args),
     Info(info::Args),
 }
 
@@ -61,6 +65,8 @@ fn main() -> ExitCode {
         Command::Rep(args) => rep::run(args),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Proxy(args) => proxy::run(args),
+        Command::Monitor(args) => monitor::run(args),
         Command::Info(args) => info::run(args),
     };
     done.map_or_else(failure::Failure::report, |()| ExitCode::SUCCESS)
