@@ -8,12 +8,14 @@ mod info;
 mod input;
 mod monitor;
 mod output;
+mod proxy;
 mod publish;
 mod recv;
 mod rep;
 mod req;
 mod schemes;
 mod send;
+mod stat;
 mod subscribe;
 mod units;
 mod watch;
@@ -50,7 +52,9 @@ enum Command {
     Rep(rep::Args),
     Pub(publish::Args),
     Sub(subscribe::Args),
+    Proxy(proxy::Args),
     Monitor(monitor::Args),
+    Stat(stat::Args),
     Info(info::Args),
 }
 
@@ -63,7 +67,9 @@ fn main() -> ExitCode {
         Command::Rep(args) => rep::run(args),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Proxy(args) => proxy::run(args),
         Command::Monitor(args) => monitor::run(args),
+        Command::Stat(args) => stat::run(args),
         Command::Info(args) => info::run(args),
     };
     done.map_or_else(failure::Failure::report, |()| ExitCode::SUCCESS)

@@ -1,224 +1,282 @@
-//! `fabriq monitor`: how a group's publishers are heard here, live: messages, repairs, requests, losses. Keeps no message.
+//! `fabriq monitor`: opens a socket to see what becomes of its connections. Sends and takes no messages.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fabriq::{DownReason, Error, Event, EventKind, Loss, Monitor, Recovery, Socket, SocketType};
+use fabriq::{DownReason, Event, EventKind, Loss, Recovery, SocketType};
 use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-use crate::failure::{Failure, note};
-use crate::info::print;
+use crate::failure::Failure;
 use crate::units::{self, parse_duration};
+use crate::watch::remedy;
 use crate::wire::refuse_inproc;
+
+/// How often to look whether the user wants an end.
+const LOOK: Duration = Duration::from_millis(50);
 
 const EXAMPLES: &str = "\
 Examples:
-  fabriq monitor 'epgm://eth0;239.192.1.1:5555'             a report each second until Ctrl-C
-  fabriq monitor -n 10 --json 'epgm://eth0;239.192.1.1:5555' | jq .lost
+  fabriq monitor --type sub tcp://host:5556              why does my subscriber not connect?
+  fabriq monitor --type rep --bind 'tcp://*:5555'        who comes here, and who is refused?
+  fabriq monitor --type req tcp://host:5555 --until-ready --timeout 5s && start-the-rest
+  fabriq monitor --type push tcp://host:5555 --json | jq .event
 
-It subscribes to everything and counts. The line of a publisher says what this host heard of it since it came: packets of \
-data, those among them that came as repairs, packets that were asked for (NAKs), packets lost on the wire, messages \
-dropped here because this program was too slow. The line `all` has the messages of the last interval. Over tcp:// and \
-other reliable wires there is nothing to repair, and messages are all there is. A publisher's own counters: \
-`fabriq pub --verbose`.";
+It stands in for your program: same URL, same socket type, and each line says what happened to which peer, and what to do \
+about it. It sends nothing and takes nothing, but to the other side it is a peer: one that shares the work (a PUSH there \
+gives it up to two messages, which are lost) is better watched from its own program, by Socket::monitor.
 
-/// Listen to publishers and report messages, repairs, requests for repairs and losses, live
+Ends with Ctrl-C, or after --timeout or --count; then it prints what it has counted. With --until-ready, exit code 3 says \
+that no peer was ready in time.";
+
+/// Show what happens to the connections of a socket: dials, handshakes, refusals, ends
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Endpoint URL, for example epgm://eth0;239.192.1.1:5555
+    /// Endpoint URL, for example tcp://127.0.0.1:5555
     url: String,
 
-    /// Listen at URL instead of connecting to it; the same for multicast
+    /// Type of socket to stand in for, as in req, sub or dealer
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    kind: SocketType,
+
+    /// Listen at URL instead of connecting to it
     #[arg(long, short)]
     bind: bool,
 
-    /// Time between reports
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
-    interval: Duration,
+    /// End when a peer's handshake is over
+    #[arg(long)]
+    until_ready: bool,
 
-    /// Stop after so many reports
+    /// Stop after so many events
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
 
-    /// Print a line of JSON per report
+    /// Stop after so long [default: at Ctrl-C]
+    #[arg(long, short, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+
+    /// Heartbeats: how often to ask a silent peer for a sign of life (ZMTP PING); one that gives none is disconnected
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    heartbeat: Option<Duration>,
+
+    /// Let names and wildcards in URL also mean IPv6
+    #[arg(long, short = '6')]
+    ipv6: bool,
+
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        Duration::ZERO => Err("takes more than no time".to_owned()),
-        interval => Ok(interval),
-    }
+fn parse_type(text: &str) -> Result<SocketType, String> {
+    let kind = SocketType::from_name(text.to_ascii_uppercase().as_bytes());
+    kind.ok_or_else(|| {
+        let names = SocketType::ALL.map(|kind| kind.name().to_ascii_lowercase());
+        format!("there is {}", names.join(", "))
+    })
 }
 
-/// One publisher, or all of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+/// What has happened so far.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
 struct Counts {
-    packets: u64,
-    repaired: u64,
-    requested: u64,
-    lost: u64,
-    /// In messages.
+    events: u64,
+    /// Handshakes that succeeded.
+    ready: u64,
+    /// Of those, the peers that are still there.
+    peers: u64,
+    /// Handshakes that failed.
+    refused: u64,
+    /// Dials that came to nothing, and connections that could not be accepted.
+    failed: u64,
+    /// Ready peers that went.
+    disconnected: u64,
+    /// Events that came too fast to be kept.
     dropped: u64,
 }
 
-impl Counts {
-    fn recovered(&mut self, recovery: Recovery) {
-        let Recovery { packets, repaired, requested, lost, .. } = recovery;
-        // What is lost was said before, at once.
-        *self = Self { packets, repaired, requested, lost: self.lost.max(lost), dropped: self.dropped };
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.packets += other.packets;
-        self.repaired += other.repaired;
-        self.requested += other.requested;
-        self.lost += other.lost;
-        self.dropped += other.dropped;
-    }
+/// One line of JSON.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    /// Since the start.
+    seconds: f64,
+    event: &'a str,
+    endpoint: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    peer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// Of the next dial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+struct Last {
     seconds: f64,
-    messages_per_second: f64,
-    megabytes_per_second: f64,
-    #[serde(flatten)]
-    all: Counts,
-    publishers: &'a BTreeMap<String, Counts>,
-}
-
-/// What is known.
-#[derive(Debug, Default)]
-struct Ledger {
-    publishers: BTreeMap<String, Counts>,
-    /// Of those that have gone.
-    gone: Counts,
-    messages: u64,
-    bytes: u64,
-}
-
-impl Ledger {
-    fn heard(&mut self, event: &Event) -> Result<(), Failure> {
-        let counts = |ledger: &mut Self, change: &dyn Fn(&mut Counts)| {
-            change(ledger.publishers.entry(event.endpoint.clone()).or_default());
-        };
-        match &event.kind {
-            EventKind::HandshakeSucceeded => counts(self, &|_| {}),
-            EventKind::Recovery(recovery) => counts(self, &|counts| counts.recovered(*recovery)),
-            EventKind::Lost(Loss::Packets(packets)) => counts(self, &|counts| counts.lost += packets),
-            EventKind::Lost(Loss::Messages(messages)) => counts(self, &|counts| counts.dropped += messages),
-            EventKind::Disconnected(..) => {
-                if let Some(counts) = self.publishers.remove(&event.endpoint) {
-                    self.gone.add(&counts);
-                }
-            }
-            EventKind::HandshakeFailed(reason @ DownReason::Violation(_)) => {
-                return Err(Failure::Failed(format!(
-                    "{}: a publisher was refused: {reason}",
-                    event.endpoint
-                )));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn report(&mut self, since: Duration, interval: Duration) -> Report<'_> {
-        let mut all = self.gone.clone();
-        self.publishers.values().for_each(|counts| all.add(counts));
-        let per_second = |count: u64| count as f64 / interval.as_secs_f64();
-        Report {
-            seconds: since.as_secs_f64(),
-            messages_per_second: per_second(std::mem::take(&mut self.messages)),
-            megabytes_per_second: per_second(std::mem::take(&mut self.bytes)) / 1e6,
-            all,
-            publishers: &self.publishers,
-        }
-    }
+    event: &'static str,
+    counts: Counts,
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     refuse_inproc(&args.url)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, interrupted.clone())
+            .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
+    }
     let context = fabriq::context()?;
-    let socket = context.socket(SocketType::Sub)?;
+    let socket = context.socket(args.kind)?;
+    socket.set_options(|options| {
+        options.linger = Some(Duration::ZERO);
+        options.ipv6 = args.ipv6;
+        options.heartbeat_interval = args.heartbeat.unwrap_or_default();
+        // As little as possible of what is meant for others.
+        (options.send_hwm, options.receive_hwm) = (1, 1);
+    })?;
     let monitor = socket.monitor()?;
-    socket.subscribe("")?;
-    if args.bind {
-        note(&format!("bound {}", socket.bind(&args.url)?));
+    let begun = Instant::now();
+    let mut counts = Counts::default();
+    let opened = if args.bind { socket.bind(&args.url).map(drop) } else { socket.connect(&args.url) };
+    opened?;
+    let deadline = args.timeout.and_then(|timeout| begun.checked_add(timeout));
+    let is_over = |counts: &Counts| {
+        interrupted.load(Ordering::Relaxed)
+            || args.count.is_some_and(|count| counts.events >= count)
+            || args.until_ready && counts.ready > 0
+            || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    };
+    while !is_over(&counts) {
+        let left =
+            deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()).min(LOOK));
+        let Some(event) = monitor.next_timeout(left) else { continue };
+        counts.add(&event);
+        let seconds = begun.elapsed().as_secs_f64();
+        print(&if args.json { json(&event, args.kind, seconds)? } else { text(&event, args.kind, seconds) })?;
+    }
+    counts.dropped = monitor.dropped();
+    let seconds = begun.elapsed().as_secs_f64();
+    if args.json {
+        print(&to_line(&Last { seconds, event: "end", counts })?)?;
     } else {
-        socket.connect(&args.url)?;
+        print(&counts.text())?;
     }
-    if !args.json {
-        print(&(line("", ["packets", "repaired", "asked for", "lost", "dropped", "msg/s", "MB/s"]) + "\n"))?;
-    }
-    let (start, mut ledger, mut reports) = (Instant::now(), Ledger::default(), 0);
-    let mut last = start;
-    while args.count.is_none_or(|count| reports < count) {
-        take(&socket, &monitor, &mut ledger, last + args.interval)?;
-        let now = Instant::now();
-        let report = ledger.report(now - start, now - last);
-        print(&if args.json { json(&report)? } else { table(&report) })?;
-        last = now;
-        reports += 1;
+    if args.until_ready && counts.ready == 0 && !interrupted.load(Ordering::Relaxed) {
+        let within = units::time(args.timeout.unwrap_or_else(|| begun.elapsed()));
+        return Err(Failure::TimedOut(format!("{}: no peer was ready within {within}", args.url)));
     }
     Ok(())
 }
 
-/// Counts until then.
-fn take(socket: &Socket, monitor: &Monitor, ledger: &mut Ledger, until: Instant) -> Result<(), Failure> {
-    loop {
-        while let Some(event) = monitor.try_next() {
-            ledger.heard(&event)?;
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        match socket.recv_timeout(left) {
-            Ok(message) => {
-                ledger.messages += 1;
-                ledger.bytes += message.parts().map(|part| part.len() as u64).sum::<u64>();
+impl Counts {
+    fn add(&mut self, event: &Event) {
+        self.events += 1;
+        match event.kind {
+            EventKind::HandshakeSucceeded => {
+                self.ready += 1;
+                self.peers += 1;
             }
-            Err(Error::Again | Error::Interrupted) => {}
-            Err(error) => return Err(error.into()),
+            EventKind::Disconnected(..) => {
+                self.disconnected += 1;
+                self.peers = self.peers.saturating_sub(1);
+            }
+            EventKind::HandshakeFailed(_) => self.refused += 1,
+            EventKind::ConnectFailed(_) | EventKind::AcceptFailed(_) | EventKind::BindFailed(_) => {
+                self.failed += 1
+            }
+            _ => {}
         }
     }
-}
 
-fn json(report: &Report<'_>) -> Result<String, Failure> {
-    let json = serde_json::to_string(report);
-    json.map(|json| json + "\n").map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))
-}
-
-fn table(report: &Report<'_>) -> String {
-    let mut text = String::new();
-    let counts = |Counts { packets, repaired, requested, lost, dropped }: &Counts| {
-        [packets, repaired, requested, lost, dropped].map(u64::to_string)
-    };
-    for (name, of) in report.publishers {
-        let [packets, repaired, requested, lost, dropped] = counts(of);
-        let cells = [&packets, &repaired, &requested, &lost, &dropped, "", ""].map(|cell: &str| cell);
-        let _ = writeln!(text, "{}", line(source(name), cells).trim_end());
+    fn text(&self) -> String {
+        let Self { ready, peers, refused, failed, disconnected, dropped, .. } = self;
+        let mut text = format!(
+            "{peers} peers now: {ready} became ready, {disconnected} of them went; {refused} were refused, {failed} \
+             connections failed"
+        );
+        if *dropped > 0 {
+            let _ = write!(text, "; {dropped} events were not seen");
+        }
+        text
     }
-    let [packets, repaired, requested, lost, dropped] = counts(&report.all);
-    let rate = units::per_second(report.messages_per_second);
-    let bytes = units::three_digits(report.megabytes_per_second);
-    let name = format!("{:.0} s, all", report.seconds);
-    let cells =
-        [&packets, &repaired, &requested, &lost, &dropped, &rate, &bytes].map(|cell: &String| &**cell);
-    let _ = writeln!(text, "{}", line(&name, cells));
-    text
 }
 
-/// Of a publisher's name its own part: host and session.
-fn source(name: &str) -> &str {
-    name.split_once('#').map_or(name, |(_, source)| source)
+/// The name of an event, its reason with a remedy, and when the next dial comes.
+fn describe(event: &Event, kind: SocketType) -> (&'static str, Option<String>, Option<u64>) {
+    let refused = |reason: DownReason| Some(format!("{reason}{}", remedy(kind, reason)));
+    let (name, why, after_ms) = match &event.kind {
+        EventKind::Listening(_) => ("listening", None, None),
+        EventKind::BindFailed(error) => ("bind failed", Some(error.to_string()), None),
+        EventKind::Accepted(_) => ("accepted", None, None),
+        EventKind::AcceptFailed(errno) => {
+            ("accept failed", Some(std::io::Error::from_raw_os_error(*errno).to_string()), None)
+        }
+        EventKind::ConnectDelayed => ("dialling", None, None),
+        EventKind::ConnectFailed(error) => ("connect failed", Some(error.to_string()), None),
+        EventKind::Connected(_) => ("connected", None, None),
+        EventKind::ConnectRetried(pause) => ("dials again", None, Some(*pause)),
+        EventKind::HandshakeSucceeded => ("ready", None, None),
+        EventKind::HandshakeFailed(reason) => ("refused", refused(*reason), None),
+        EventKind::Disconnected(reason, _) => ("disconnected", refused(*reason), None),
+        EventKind::Lost(Loss::Packets(count)) => {
+            ("lost", Some(format!("{count} packets, on the wire")), None)
+        }
+        EventKind::Lost(Loss::Messages(count)) => ("lost", Some(format!("{count} messages, here")), None),
+        EventKind::Recovery(Recovery { packets, repaired, requested, lost, .. }) => {
+            let counts =
+                format!("{packets} packets, {repaired} repaired, {requested} requested, {lost} lost so far");
+            ("recovery", Some(counts), None)
+        }
+        EventKind::Closed => ("closed", None, None),
+        EventKind::Stopped => ("stopped", None, None),
+        _ => ("another event", None, None),
+    };
+    (name, why, after_ms)
 }
 
-fn line(name: &str, cells: [&str; 7]) -> String {
-    cells.iter().fold(format!("{name:<34}"), |line, cell| line + &format!(" {cell:>10}"))
+fn text(event: &Event, kind: SocketType, seconds: f64) -> String {
+    let (name, why, after_ms) = describe(event, kind);
+    let mut line = format!("{seconds:9.3} s  {name:<14} {}", event.endpoint);
+    if !event.peer.is_empty() && !event.endpoint.ends_with(&event.peer) {
+        let _ = write!(line, "  peer {}", event.peer);
+    }
+    if let Some(why) = why {
+        let _ = write!(line, "  {why}");
+    }
+    if let Some(pause) = after_ms {
+        let _ = write!(line, "  in {pause} ms");
+    }
+    line
+}
+
+fn json(event: &Event, kind: SocketType, seconds: f64) -> Result<String, Failure> {
+    let (name, why, after_ms) = describe(event, kind);
+    to_line(&Line { seconds, event: name, endpoint: &event.endpoint, peer: &event.peer, why, after_ms })
+}
+
+fn to_line(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))
+}
+
+fn print(line: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_known_by_its_name_in_any_case() {
+        for kind in SocketType::ALL {
+            assert_eq!(parse_type(kind.name()), Ok(kind));
+            assert_eq!(parse_type(&kind.name().to_ascii_lowercase()), Ok(kind));
+        }
+        assert!(parse_type("socket").unwrap_err().contains("dealer"));
+    }
 }

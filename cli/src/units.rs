@@ -48,6 +48,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if seconds <= 3.2e7 { Ok(Duration::from_secs_f64(seconds)) } else { Err("more than a year".to_owned()) }
 }
 
+/// Any length of time but none.
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("takes more than no time".to_owned()),
+        span => Ok(span),
+    }
+}
+
 /// Messages per second: `10000`, `10k`, `1.5M`.
 pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     let (number, unit) = split(text)?;
@@ -102,6 +110,13 @@ pub(crate) fn per_second(rate: f64) -> String {
     }
 }
 
+/// `12.3 MB/s`, `980 B/s`.
+pub(crate) fn bytes_per_second(rate: f64) -> String {
+    let text = per_second(rate);
+    let space = if text.ends_with(|last: char| last.is_ascii_digit()) { " " } else { "" };
+    format!("{text}{space}B/s")
+}
+
 /// Three significant digits, none of them behind the point from 100 up.
 pub(crate) fn three_digits(value: f64) -> String {
     match value {
@@ -154,6 +169,7 @@ mod tests {
         assert_eq!(nanoseconds(1_200_000), "1.20 ms");
         assert_eq!(per_second(36_640_000.0), "36.6 M");
         assert_eq!(per_second(980.4), "980");
+        assert_eq!((bytes_per_second(0.0), bytes_per_second(1.2e6)), ("0.00 B/s".into(), "1.20 MB/s".into()));
         assert_eq!(three_digits(99.96), "100");
     }
 }

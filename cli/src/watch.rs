@@ -115,20 +115,22 @@ impl Watch {
     }
 }
 
-fn remedy(kind: SocketType, reason: DownReason) -> String {
+/// What to do about a refused peer; begins with a semicolon, or is empty.
+pub(crate) fn remedy(kind: SocketType, reason: DownReason) -> String {
     match reason {
         DownReason::Violation(Violation::IncompatibleSocket) => {
-            let takes = match kind {
-                SocketType::Push => "PULL (`fabriq recv`)",
-                SocketType::Pull => "PUSH (`fabriq send`)",
-                SocketType::Req => "REP or ROUTER (`fabriq rep`)",
-                SocketType::Rep => "REQ or DEALER (`fabriq req`)",
-                SocketType::Pub => "SUB or XSUB (`fabriq sub`)",
-                SocketType::Sub => "PUB or XPUB (`fabriq pub`)",
-                SocketType::Dealer => "REP, DEALER or ROUTER",
-                _ => "another type",
+            let takes = SocketType::ALL.into_iter().filter(|&peer| kind.goes_with(peer));
+            let takes = takes.map(SocketType::name).collect::<Vec<_>>().join(" or ");
+            let program = match kind {
+                SocketType::Push => " (`fabriq recv`)",
+                SocketType::Pull => " (`fabriq send`)",
+                SocketType::Req => " (`fabriq rep`)",
+                SocketType::Rep => " (`fabriq req`)",
+                SocketType::Pub => " (`fabriq sub`)",
+                SocketType::Sub => " (`fabriq pub`)",
+                _ => "",
             };
-            format!("; this end is a {kind} socket, which needs {takes} at the other")
+            format!("; this end is a {kind} socket, which needs {takes}{program} at the other")
         }
         DownReason::Violation(Violation::BadGreeting) => {
             "; whoever has that port speaks another protocol: check the port".to_owned()

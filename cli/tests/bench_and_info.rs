@@ -132,14 +132,13 @@ fn latency_and_throughput_by_multicast_between_two_processes() {
 }
 
 #[test]
-fn monitor_counts_what_publishers_send() {
+fn stat_counts_what_publishers_send() {
     let [.., a, b] = std::process::id().to_be_bytes();
     let url = format!("epgm://lo;239.194.{a}.{b}:7502");
-    let (monitor, _) =
-        Running::bound(&["monitor", "--bind", "--json", "--interval", "100ms", "-n", "40", &url]);
+    let (stat, _) = Running::bound(&["stat", "--bind", "--json", "--interval", "100ms", "-n", "40", &url]);
     let publish = run(&["pub", &url, "one", "two", "three"]);
     assert_eq!(publish.printed(), "");
-    let reports = monitor.finish().printed();
+    let reports = stat.finish().printed();
     let reports: Vec<Value> = reports.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let messages: f64 = reports
         .iter()

@@ -17,7 +17,7 @@ fn bad_urls_are_wrong_use() {
         (&["bench", "latency", "--connect", "inproc://x"], &["inproc://x", "tcp://127.0.0.1:PORT"]),
         (&["bench", "latency", "--connect", "foo://x"], &["foo://x", "tcp://"]),
         (&["send", "epgm://lo;239.192.1.1:5555", "x"], &["epgm://lo;239.192.1.1:5555", "use PUB and SUB"]),
-        (&["monitor", "epgm://lo;10.0.0.1:5555"], &["10.0.0.1 is no multicast group", "239.192.0.0/14"]),
+        (&["stat", "epgm://lo;10.0.0.1:5555"], &["10.0.0.1 is no multicast group", "239.192.0.0/14"]),
         (
             &["bench", "latency", "--rate", "5", "--connect", "epgm://lo;239.192.1.1:5555"],
             &["epgm://lo;239.192.1.1:5555", "--rate"],

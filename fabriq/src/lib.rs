@@ -27,8 +27,9 @@
 use std::sync::Arc;
 
 pub use messaging::{
-    Context, ContextBuilder, Error, Event, EventKind, Interest, Message, Monitor, Options, PollItem, Receive,
-    Send, SendError, Socket, SocketType, poll, poll_with_fds,
+    Context, ContextBuilder, Error, Event, EventKind, Interest, Message, Monitor, Options, PollItem, Proxy,
+    ProxyRun, ProxyStatistics, ProxyTraffic, Receive, Send, SendError, Socket, SocketType, poll,
+    poll_with_fds, proxy, proxy_async,
 };
 pub use transport_core::{
     DownReason, Endpoint, EndpointError, Flow, Frame, FrameMut, Loss, OpenError, Recovery, Transport,
@@ -72,4 +73,6 @@ const _: () = {
     thread_safe::<Error>();
     thread_safe::<Send<'_>>();
     thread_safe::<Receive<'_>>();
+    thread_safe::<Proxy<'_>>();
+    thread_safe::<ProxyRun<'_, '_>>();
 };

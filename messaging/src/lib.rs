@@ -25,5 +25,6 @@ pub use message::Message;
 pub use socket::context::{Context, ContextBuilder};
 pub use socket::monitor::{Event, EventKind, Monitor};
 pub use socket::options::Options;
+pub use socket::proxy::{Proxy, ProxyRun, ProxyStatistics, ProxyTraffic, proxy, proxy_async};
 pub use socket::{Interest, PollItem, Receive, Send, Socket, poll, poll_with_fds};
 pub use socket_type::SocketType;

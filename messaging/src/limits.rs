@@ -76,6 +76,15 @@ pub(crate) const LINGER: Duration = Duration::from_secs(30);
 /// Events that a monitor keeps for a reader that does not read; later ones are counted and dropped.
 pub(crate) const MONITOR_EVENTS: usize = 4096;
 
+/// Messages that a proxy takes from one side before the other has its turn, and its control socket.
+pub(crate) const PROXY_BURST: usize = 1000;
+
+/// Bytes likewise: long messages come in shorter bursts.
+pub(crate) const PROXY_BURST_BYTES: u64 = 16 << 20;
+
+/// Bursts of an asynchronous proxy in one poll, before its executor's other tasks have their turn.
+pub(crate) const PROXY_BURSTS: usize = 8;
+
 /// Most parts of one message. A peer that sends more loses its link.
 pub(crate) const PARTS_MAX: usize = 1 << 20;
 

@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, note};
-use crate::units::{self, parse_duration, parse_rate, parse_size};
+use crate::units::{self, parse_duration, parse_rate, parse_size, parse_span};
 use crate::wire::{Connection, Opening, refuse_inproc};
 use report::Report;
 
@@ -70,14 +70,6 @@ ends polling, between two processes as well, with the same messages and checks, 
 context saves by sleeping when nothing comes is in it); beside GB/s, 1.00 is as fast and 0.50 half as fast. The raw \
 stream over verbs is one send for each message, or RDMA READ from 16 KiB: many small messages of fabriq's share a \
 packet, so they may exceed 1.00. perftest's tools are run beside where they are installed (apt-get install perftest).";
-
-/// How long to measure: any time but none.
-fn parse_span(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        Duration::ZERO => Err("takes more than no time".to_owned()),
-        span => Ok(span),
-    }
-}
 
 /// Measure latency and throughput: of every transport of this host, or between two processes or hosts
 #[derive(Debug, clap::Args)]

@@ -57,7 +57,9 @@ pub(super) struct Conduit {
     /// Why we ended the link ourselves, for the monitor.
     pub(super) reason: Option<DownReason>,
     pub(super) timer: Option<Instant>,
+    /// The link's descriptor and the peer's address, for the monitor.
     pub(super) fd: i32,
+    pub(super) peer: Box<str>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +121,7 @@ impl Conduit {
             reason: None,
             timer: None,
             fd: -1,
+            peer: Box::default(),
         };
         conduit.receive_hwm = conduit.receive_mark(receive_hwm);
         conduit

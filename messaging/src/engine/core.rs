@@ -352,6 +352,7 @@ impl Core {
         conduit.link = Some((at, link));
         conduit.fd = peer.fd;
         conduit.mute = mute;
+        conduit.peer = peer.address.as_str().into();
         conduit.reason = None;
         match session {
             Ok(session) => {
@@ -397,7 +398,7 @@ impl Core {
         }
         conduit.tell_of_connection();
         // Only now: whoever hears of it may send to this peer by name.
-        socket.emit(&conduit.url, || EventKind::HandshakeSucceeded);
+        socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::HandshakeSucceeded);
         if let Some(state) = self.endpoints.find_mut(conduit.endpoint) {
             state.pause = socket.options().reconnect_interval.unwrap_or_default();
         }
@@ -623,9 +624,9 @@ impl Core {
         let fd = conduit.fd;
         if conduit.ready {
             conduit.tell_of_connection();
-            conduit.socket.emit(&conduit.url, || EventKind::Disconnected(reason, fd));
+            conduit.socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::Disconnected(reason, fd));
         } else {
-            conduit.socket.emit(&conduit.url, || EventKind::HandshakeFailed(reason));
+            conduit.socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::HandshakeFailed(reason));
         }
         // What was sent in-process goes with the peer that had it in hand.
         let in_process = conduit.session.as_ref().is_some_and(Session::is_in_process);

@@ -202,13 +202,14 @@ impl Core {
     pub(super) fn progressed(&mut self, at: usize, open: OpenId, progress: Progress) {
         let Some(state) = self.endpoint_of(at, open) else { return };
         let url = state.real.as_ref().unwrap_or(&state.endpoint).as_str();
-        state.socket.emit(url, || match progress {
-            Progress::Dialling => EventKind::ConnectDelayed,
-            Progress::Accepted { fd, .. } => EventKind::Accepted(fd),
-            Progress::Connected { fd } => EventKind::Connected(fd),
-            Progress::HandshakeFailed { reason, .. } => EventKind::HandshakeFailed(reason),
-            Progress::AcceptFailed(errno) => EventKind::AcceptFailed(errno),
-        });
+        let (peer, kind) = match progress {
+            Progress::Dialling => (String::new(), EventKind::ConnectDelayed),
+            Progress::Accepted { peer, fd } => (peer, EventKind::Accepted(fd)),
+            Progress::Connected { fd } => (String::new(), EventKind::Connected(fd)),
+            Progress::HandshakeFailed { peer, reason } => (peer, EventKind::HandshakeFailed(reason)),
+            Progress::AcceptFailed(errno) => (String::new(), EventKind::AcceptFailed(errno)),
+        };
+        state.socket.emit_of_peer(url, &peer, || kind);
     }
 
     /// Dials again after a pause, unless nobody wants it any more.

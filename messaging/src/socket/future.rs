@@ -42,25 +42,26 @@ impl<'a> Receive<'a> {
 
 /// What a future keeps from one poll to the next.
 #[derive(Debug, Default)]
-struct Turns {
+pub(super) struct Turns {
     spin: Option<AsyncSpin>,
-    /// Its place on the socket's list, once it has slept.
+    /// Its place on the sockets' lists, once it has slept.
     key: Option<TaskKey>,
 }
 
 impl Turns {
-    /// Attempts, drives and attempts again; spins by yielding to the executor; registers and attempts once more before
-    /// it lets the task sleep.
-    fn poll<R>(
+    /// Attempts, drives and attempts again; spins by yielding to the executor; registers with the sockets, all of one
+    /// context, and attempts once more before it lets the task sleep.
+    pub(super) fn poll<R>(
         &mut self,
-        socket: &Socket,
+        sockets: &[&Socket],
         cx: &mut Context<'_>,
         mut attempt: impl FnMut() -> Option<R>,
     ) -> Poll<R> {
         if let Some(result) = attempt() {
             return self.succeed(result);
         }
-        let shard = &socket.context.shard;
+        let Some(first) = sockets.first() else { return Poll::Pending };
+        let shard = &first.context.shard;
         // Each wait spins at most once: what wakes the task later is the background.
         self.spin.get_or_insert_with(|| shard.begin_async_spin());
         shard.drive(Instant::now());
@@ -72,7 +73,9 @@ impl Turns {
             return Poll::Pending;
         }
         let key = *self.key.get_or_insert_with(TaskKey::new);
-        socket.shared.waiters.add_task(key, cx.waker());
+        for socket in sockets {
+            socket.shared.waiters.add_task(key, cx.waker());
+        }
         match attempt() {
             Some(result) => self.succeed(result),
             None => {
@@ -90,12 +93,13 @@ impl Turns {
     }
 
     /// Nobody waits any more.
-    fn leave(&mut self, socket: &Socket) {
-        // In a forked child the list may be locked for ever.
-        if let Some(key) = self.key.take()
-            && !socket.context.is_foreign()
-        {
-            socket.shared.waiters.remove_task(key);
+    pub(super) fn leave(&mut self, sockets: &[&Socket]) {
+        let Some(key) = self.key.take() else { return };
+        for socket in sockets {
+            // In a forked child the list may be locked for ever.
+            if !socket.context.is_foreign() {
+                socket.shared.waiters.remove_task(key);
+            }
         }
     }
 }
@@ -105,7 +109,7 @@ impl Future for Receive<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let socket = self.socket;
-        self.turns.poll(socket, cx, || {
+        self.turns.poll(&[socket], cx, || {
             let mut message = Message::EMPTY;
             match socket.recv_once(&mut message) {
                 Ok(true) => Some(Ok(message)),
@@ -122,7 +126,7 @@ impl Future for Send<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let (socket, waiting) = (this.socket, &mut this.message);
-        this.turns.poll(socket, cx, || {
+        this.turns.poll(&[socket], cx, || {
             let Some(message) = waiting else {
                 // Polled after it was ready.
                 return Some(Ok(()));
@@ -140,13 +144,13 @@ impl Future for Send<'_> {
 
 impl Drop for Send<'_> {
     fn drop(&mut self) {
-        self.turns.leave(self.socket);
+        self.turns.leave(&[self.socket]);
     }
 }
 
 impl Drop for Receive<'_> {
     fn drop(&mut self) {
-        self.turns.leave(self.socket);
+        self.turns.leave(&[self.socket]);
     }
 }
 

@@ -5,6 +5,7 @@ mod future;
 pub(crate) mod monitor;
 pub(crate) mod options;
 mod poll;
+pub(crate) mod proxy;
 pub(crate) mod shared;
 
 use std::fmt;

@@ -19,6 +19,9 @@ pub struct Event {
     /// The endpoint it belongs to, as bound or connected. Of one of a multicast group's sources, its own name: the endpoint,
     /// the source's address and its session, with `#` between them.
     pub endpoint: String,
+    /// The address of the peer's end of the link, in the transport's own form; empty where no link is concerned, or it is
+    /// not known yet.
+    pub peer: String,
     /// What.
     pub kind: EventKind,
 }

@@ -186,16 +186,21 @@ impl SocketShared {
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
         self.monitored.store(queue.is_some(), Ordering::Relaxed);
         if let Some(before) = std::mem::replace(&mut *monitor, queue) {
-            before.push(Event { endpoint: String::new(), kind: EventKind::Stopped });
+            before.push(Event { endpoint: String::new(), peer: String::new(), kind: EventKind::Stopped });
         }
     }
 
     /// Records an event if anyone listens.
     pub(crate) fn emit(&self, endpoint: &str, kind: impl FnOnce() -> EventKind) {
+        self.emit_of_peer(endpoint, "", kind);
+    }
+
+    /// Records an event of a link to the peer at that address.
+    pub(crate) fn emit_of_peer(&self, endpoint: &str, peer: &str, kind: impl FnOnce() -> EventKind) {
         if self.monitored.load(Ordering::Relaxed) {
             // Under the lock, so that nothing follows the last event of `set_monitor`. Readers take no other lock.
             let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
-            let event = Event { endpoint: endpoint.to_owned(), kind: kind() };
+            let event = Event { endpoint: endpoint.to_owned(), peer: peer.to_owned(), kind: kind() };
             if monitor.as_ref().is_some_and(|queue| !queue.push(event)) {
                 // Its reader is gone.
                 *monitor = None;
