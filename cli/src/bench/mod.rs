@@ -289,6 +289,11 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
 
 /// Latency over a wire that goes one way.
 fn run_ping_pong(url: &str, binds: bool, load: &Load, args: &PairArgs) -> Result<(), Failure> {
+    if load.rate.is_some() {
+        return Err(Failure::Usage(format!(
+            "{url}: --rate measures latency where messages go both ways; leave it out, or measure tcp://"
+        )));
+    }
     let (context, patience) = (fabriq::context()?, args.timeout.unwrap_or(PATIENCE));
     let mut end = multicast::End::open(&context, url, !binds, args.timeout)?;
     if binds {

@@ -133,14 +133,8 @@ impl End {
         context.wait_until_sent(Some(LINGER));
     }
 
-    /// Measures messages of `size` bytes.
+    /// Measures messages of `size` bytes, in a closed loop.
     pub(super) fn measure(&self, load: &Load, size: usize) -> Result<Latency, Failure> {
-        if load.rate.is_some() {
-            return Err(Failure::Usage(format!(
-                "{}: --rate measures latency where messages go both ways; leave it out, or measure tcp://",
-                self.back.url
-            )));
-        }
         let ring = Ring::new(&self.back.context, size)?;
         let trips = closed_loop(load, &ring, size, |message, verifier| {
             self.send(message)?;
