@@ -9,7 +9,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, 
 use transport_core::{Endpoint, OpenError, Role};
 
 use crate::credentials::credentials;
-use crate::limits::{IPC_NAME_MAX, UNSENT_LOW, WILDCARD_TRIES};
+use crate::limits::{IPC_BUFFER, IPC_NAME_MAX, UNSENT_LOW, WILDCARD_TRIES};
 use crate::socket::{Connection, Refusal, Settings};
 use crate::socket_file::{self, SocketFile};
 
@@ -182,11 +182,9 @@ pub(crate) fn accept(listener: impl AsFd, settings: &Settings) -> Result<Connect
 /// What is written counts as the sender's until the peer has read it, so there is one buffer and it is the sender's
 /// (unix(7), `SO_SNDBUF`).
 fn set_buffers(fd: &OwnedFd, settings: &Settings) -> Result<(), Errno> {
-    let low = settings.low_mark.then_some(UNSENT_LOW);
-    match settings.tuning.send_buffer.or(low) {
-        Some(bytes) => sockopt::set_socket_send_buffer_size(fd, bytes as usize),
-        None => Ok(()),
-    }
+    let usual = if settings.low_mark { UNSENT_LOW } else { IPC_BUFFER };
+    let bytes = settings.tuning.send_buffer.unwrap_or(usual);
+    sockopt::set_socket_send_buffer_size(fd, bytes as usize)
 }
 
 /// A socket that is connected.

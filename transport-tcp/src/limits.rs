@@ -111,5 +111,10 @@ pub(crate) const DRAIN_QUIET_MIN: Duration = Duration::from_millis(20);
 /// abstract name counts with its `@`.
 pub(crate) const IPC_NAME_MAX: usize = 107;
 
+/// Bytes asked for a Unix-domain socket's buffer; the system gives as much as net.core.wmem_max allows, twice 208 KiB unless
+/// the host's owner has said otherwise. Unlike TCP's it does not grow, and by default it holds three messages of 64 KiB,
+/// of which the writer hears when three quarters are gone: then either end waits for the other.
+pub(crate) const IPC_BUFFER: u32 = 1 << 20;
+
 /// Paths that are tried for `ipc://*`, each of 64 random bits.
 pub(crate) const WILDCARD_TRIES: usize = 16;

@@ -11,7 +11,8 @@ use crate::pattern::PatternOptions;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// How long a close goes on sending what is queued; `None` is for ever. Default 30 s (libzmq: for ever).
+    /// How long a close goes on sending what is queued; `None` is for ever. Default 30 s (libzmq: for ever). Over ipc, until
+    /// the peer has read it.
     /// What was sent in-process reaches its peer whatever stands here, as in libzmq.
     pub linger: Option<Duration>,
     /// Messages queued per peer before `send` waits or drops; 0 is unlimited. Default 1000. In-process the peer's
@@ -54,7 +55,8 @@ pub struct Options {
     pub ipv6: bool,
     /// Connections that may wait to be accepted. Default 100.
     pub backlog: u32,
-    /// Kernel send buffer in bytes; `None` leaves the kernel's own sizing.
+    /// Kernel send buffer in bytes; `None` leaves the kernel's own sizing, and over ipc, where it would not grow, asks for
+    /// 1 MiB.
     pub send_buffer: Option<u32>,
     /// Kernel receive buffer in bytes; `None` leaves the kernel's own sizing.
     pub receive_buffer: Option<u32>,

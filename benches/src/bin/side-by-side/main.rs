@@ -9,7 +9,7 @@
 //! That prints one table per measure: the median of each figure over the rounds that counted, and the ratio of the
 //! leading figure to libzmq's and to the raw limit's; then one line for each comparison that fabriq is judged by.
 //! `--markdown` prints the same for docs/measurements.md, `--json` every round. One measure alone: `latency`, `gaps`,
-//! `busy`, `push-pull`, `inproc`, `large`, `pub-sub`, `idle`. `--only libzmq,fabriq` narrows the peers, `--rounds` and
+//! `busy`, `push-pull`, `inproc`, `large`, `ipc-latency`, `ipc-push-pull`, `ipc-64k`, `pub-sub`, `idle`. `--only libzmq,fabriq` narrows the peers, `--rounds` and
 //! `--round-ms` set how long it takes, and `--budget-s` how long at most. Without `--features peers` the two Rust
 //! engines are left out; without libzmq.so.5 libzmq is.
 //!
@@ -112,10 +112,23 @@ enum Choice {
     Inproc,
     /// PUSH/PULL, 1 MiB, tcp.
     Large,
+    /// REQ/REP, 64 B, back to back, ipc.
+    IpcLatency,
+    /// PUSH/PULL, 64 B, ipc.
+    IpcPushPull,
+    /// PUSH/PULL, 64 KiB, ipc.
+    #[value(name = "ipc-64k")]
+    Ipc64k,
     /// PUB to 32 SUB sockets, 64 B, tcp.
     PubSub,
     /// 100 and 10,000 idle links.
     Idle,
+}
+
+impl Choice {
+    fn is_ipc(self) -> bool {
+        matches!(self, Self::IpcLatency | Self::IpcPushPull | Self::Ipc64k)
+    }
 }
 
 fn main() -> ExitCode {

@@ -57,6 +57,8 @@ pub(crate) struct Measure {
     pub(crate) lines: &'static [Line],
     /// Whose figure judges a round, and which.
     pub(crate) limit: Option<(&'static str, &'static str)>,
+    /// What all peers bind, in place of their own scheme.
+    pub(crate) scheme: Option<&'static str>,
     /// What a peer must be able to do at the bound end.
     pub(crate) role: Role,
     pub(crate) rounds: usize,

@@ -12,7 +12,7 @@ use crate::roles::HELLO_PAUSE;
 use crate::roles_async::{self, Turns};
 use crate::usage::Usage;
 use bytes::Bytes;
-use monocoque::rt::{LocalRuntime, TcpListener, sleep, spawn_detached};
+use monocoque::rt::{LocalRuntime, TcpListener, TcpStream, UnixListener, UnixStream, sleep, spawn_detached};
 use monocoque::zmq::{
     PubSocket, PullFanIn, PullSocket, PushSocket, RepSocket, ReqSocket, SocketOptions, SubSocket,
 };
@@ -23,6 +23,9 @@ use tokio::sync::Notify;
 
 pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
     LocalRuntime::new()?.block_on(async {
+        if let Some(path) = task.url.strip_prefix("ipc://") {
+            return run_over_ipc(path, task, control).await;
+        }
         match task.role {
             Role::Replier => {
                 let (stream, _) = listen(control).await?.accept().await?;
@@ -35,13 +38,13 @@ pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
                 let (stream, _) = listen(control).await?.accept().await?;
                 let mut socket = PullSocket::from_tcp_with_options(stream, options(task)).await?;
                 control.ready()?;
-                let report = pull(&mut socket, task).await?;
+                let report = tcp::pull(&mut socket, task).await?;
                 control.conclude(&report)
             }
             Role::Pusher => {
                 let mut socket = PushSocket::connect_with_options(address(task), options(task)).await?;
                 control.ready()?;
-                let report = push(&mut socket, task).await?;
+                let report = tcp::push(&mut socket, task).await?;
                 control.conclude(&report)
             }
             Role::CrowdPuller => {
@@ -59,6 +62,40 @@ pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
     })
 }
 
+/// The roles of one link, over a Unix-domain socket.
+async fn run_over_ipc(path: &str, task: &Task, control: &mut Control) -> Result<()> {
+    let accept = async |control: &Control| -> Result<UnixStream> {
+        let listener = UnixListener::bind(path).await?;
+        control.say("url", &task.url)?;
+        Ok(listener.accept().await?.0)
+    };
+    match task.role {
+        Role::Replier => {
+            let stream = accept(control).await?;
+            roles_async::replier(RepSocket::from_unix_stream(stream).await?, control).await
+        }
+        Role::Requester => {
+            let stream = UnixStream::connect(path).await?;
+            roles_async::requester(ReqSocket::from_unix_stream(stream).await?, task, control).await
+        }
+        Role::Puller => {
+            let stream = accept(control).await?;
+            let mut socket = PullSocket::from_unix_stream_with_options(stream, options(task)).await?;
+            control.ready()?;
+            let report = unix::pull(&mut socket, task).await?;
+            control.conclude(&report)
+        }
+        Role::Pusher => {
+            let stream = UnixStream::connect(path).await?;
+            let mut socket = PushSocket::from_unix_stream_with_options(stream, options(task)).await?;
+            control.ready()?;
+            let report = unix::push(&mut socket, task).await?;
+            control.conclude(&report)
+        }
+        _ => Err("monocoque has no such role over ipc".into()),
+    }
+}
+
 fn options(task: &Task) -> SocketOptions {
     let mark = high_water_mark(task.bytes) as usize;
     SocketOptions::new().with_send_hwm(mark).with_recv_hwm(mark).with_write_coalescing(true)
@@ -74,54 +111,93 @@ async fn listen(control: &Control) -> Result<TcpListener> {
     Ok(listener)
 }
 
-impl Turns for RepSocket {
-    async fn send(&mut self, body: &[u8]) -> Result<()> {
-        Ok(Self::send(self, vec![Bytes::copy_from_slice(body)]).await?)
-    }
+/// What is done with a socket over one kind of stream. Its bounds are traits of a crate that monocoque does not export.
+macro_rules! over {
+    ($name:ident, $stream:ty) => {
+        mod $name {
+            use super::*;
 
-    async fn recv(&mut self, body: &mut Vec<u8>) -> Result<()> {
-        let message = Self::recv(self).await?.ok_or("the other end closed the link")?;
-        body.clear();
-        body.extend_from_slice(&message[0]);
-        Ok(())
-    }
+            impl Turns for RepSocket<$stream> {
+                async fn send(&mut self, body: &[u8]) -> Result<()> {
+                    Ok(Self::send(self, vec![Bytes::copy_from_slice(body)]).await?)
+                }
+
+                async fn recv(&mut self, body: &mut Vec<u8>) -> Result<()> {
+                    let message = Self::recv(self).await?.ok_or("the other end closed the link")?;
+                    body.clear();
+                    body.extend_from_slice(&message[0]);
+                    Ok(())
+                }
+            }
+
+            impl Turns for ReqSocket<$stream> {
+                async fn send(&mut self, body: &[u8]) -> Result<()> {
+                    Ok(self.send_one(Bytes::copy_from_slice(body)).await?)
+                }
+
+                async fn recv(&mut self, body: &mut Vec<u8>) -> Result<()> {
+                    let message = Self::recv(self).await?.ok_or("the other end closed the link")?;
+                    body.clear();
+                    body.extend_from_slice(&message[0]);
+                    Ok(())
+                }
+            }
+
+            pub(super) async fn pull(socket: &mut PullSocket<$stream>, task: &Task) -> Result<Report> {
+                let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+                let start = Usage::now();
+                let mut message = Vec::new();
+                loop {
+                    if !socket.recv_into(&mut message).await? {
+                        return Err("the other end closed the link".into());
+                    }
+                    loop {
+                        if tally.take(&message[0]) {
+                            return pulled(&tally, start);
+                        }
+                        if !socket.try_recv_into(&mut message)? {
+                            break;
+                        }
+                    }
+                }
+            }
+
+            pub(super) async fn push(socket: &mut PushSocket<$stream>, task: &Task) -> Result<Report> {
+                let start = Usage::now();
+                let stride = payload::stride(task.bytes);
+                let mut body = vec![0; task.bytes];
+                let large = if payload::is_large(task.bytes) {
+                    payload::large_buffers(task.bytes)
+                } else {
+                    Vec::new()
+                };
+                let mut count = 0;
+                let began = Instant::now();
+                while began.elapsed() < task.send() {
+                    for _ in 0..stride {
+                        let frame = if large.is_empty() {
+                            payload::write_number(&mut body, count);
+                            Bytes::copy_from_slice(&body)
+                        } else {
+                            Bytes::from_static(large[count as usize % large.len()])
+                        };
+                        socket.send_one(frame).await?;
+                        count += 1;
+                    }
+                }
+                socket.send_one(Bytes::from(payload::end(task.bytes, count))).await?;
+                socket.flush().await?;
+                Ok(Report { count, usage: Usage::now().since(start), ..Report::default() })
+            }
+        }
+    };
 }
-
-impl Turns for ReqSocket {
-    async fn send(&mut self, body: &[u8]) -> Result<()> {
-        Ok(self.send_one(Bytes::copy_from_slice(body)).await?)
-    }
-
-    async fn recv(&mut self, body: &mut Vec<u8>) -> Result<()> {
-        let message = Self::recv(self).await?.ok_or("the other end closed the link")?;
-        body.clear();
-        body.extend_from_slice(&message[0]);
-        Ok(())
-    }
-}
+over!(tcp, TcpStream);
+over!(unix, UnixStream);
 
 fn pulled(tally: &Tally, start: Usage) -> Result<Report> {
     let usage = Usage::now().since(start);
     Ok(Report { count: tally.count, rate_per_s: tally.verdict()?, usage, ..Report::default() })
-}
-
-async fn pull(socket: &mut PullSocket, task: &Task) -> Result<Report> {
-    let mut tally = Tally::new(task.bytes, task.warm(), task.run());
-    let start = Usage::now();
-    let mut message = Vec::new();
-    loop {
-        if !socket.recv_into(&mut message).await? {
-            return Err("the other end closed the link".into());
-        }
-        loop {
-            if tally.take(&message[0]) {
-                return pulled(&tally, start);
-            }
-            if !socket.try_recv_into(&mut message)? {
-                break;
-            }
-        }
-    }
 }
 
 async fn pull_fan_in(socket: &mut PullFanIn, task: &Task) -> Result<Report> {
@@ -136,30 +212,6 @@ async fn pull_fan_in(socket: &mut PullFanIn, task: &Task) -> Result<Report> {
     }
 }
 
-async fn push(socket: &mut PushSocket, task: &Task) -> Result<Report> {
-    let start = Usage::now();
-    let stride = payload::stride(task.bytes);
-    let mut body = vec![0; task.bytes];
-    let large = if payload::is_large(task.bytes) { payload::large_buffers(task.bytes) } else { Vec::new() };
-    let mut count = 0;
-    let began = Instant::now();
-    while began.elapsed() < task.send() {
-        for _ in 0..stride {
-            let frame = if large.is_empty() {
-                payload::write_number(&mut body, count);
-                Bytes::copy_from_slice(&body)
-            } else {
-                Bytes::from_static(large[count as usize % large.len()])
-            };
-            socket.send_one(frame).await?;
-            count += 1;
-        }
-    }
-    socket.send_one(Bytes::from(payload::end(task.bytes, count))).await?;
-    socket.flush().await?;
-    Ok(Report { count, usage: Usage::now().since(start), ..Report::default() })
-}
-
 async fn crowd_pusher(task: &Task, control: &mut Control) -> Result<()> {
     control.say("made", "")?;
     control.await_order("go")?;
@@ -170,7 +222,7 @@ async fn crowd_pusher(task: &Task, control: &mut Control) -> Result<()> {
     }
     control.ready()?;
     let lone = crowd.last_mut().ok_or("no link")?;
-    let report = push(lone, task).await?;
+    let report = tcp::push(lone, task).await?;
     control.conclude(&report)
 }
 

@@ -1,18 +1,20 @@
-//! Plain TCP sockets in the same roles, blocking or polled without sleeping: the limit that the machine sets. The links are
-//! `baselines::tcp`: no framing (every message of a run has one size), no queue and no pattern.
+//! Plain sockets in the same roles, blocking or polled without sleeping: the limit that the machine sets. The links are
+//! `baselines::tcp` and `baselines::unix`: no framing (every message of a run has one size), no queue and no pattern.
 //!
 //! PUSH gathers small messages into large writes and PULL reads as many as there are, so they show what the system
 //! carries. All else is one write and one read for each message: for REQ/REP that is the limit as well, but peers that put
 //! many messages for a SUB into one write go beyond it. In place of inproc stands the standard library's bounded channel.
 
 use crate::Result;
-use crate::control::{Role, Task};
+use crate::control::{Control, Role, Task};
 use crate::payload::{self, END};
 use crate::peer::{HIGH_WATER_MARK, Kind, Peer};
-use baselines::tcp::Link;
-use baselines::{Run, Traffic, Wait};
-use std::net::{TcpListener, TcpStream};
+use crate::roles;
+use baselines::stream::{Link, Socket};
+use baselines::{Link as _, Run, Traffic, Wait};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -20,23 +22,34 @@ use std::time::Duration;
 /// The sending half of the one channel of this process, from bind to connect.
 static CHANNEL: Mutex<Option<SyncSender<Vec<u8>>>> = Mutex::new(None);
 
+/// In every role, over what the task's URL names.
+pub(crate) fn run<const POLLED: bool>(task: &Task, control: &mut Control) -> Result<()> {
+    match task.url.split("://").next() {
+        Some("ipc") => roles::run::<Raw<UnixStream, POLLED>>(task, control),
+        _ => roles::run::<Raw<TcpStream, POLLED>>(task, control),
+    }
+}
+
 #[derive(Debug)]
-pub(crate) struct Raw<const POLLED: bool> {
-    listener: Option<TcpListener>,
-    links: Vec<Link>,
+struct Raw<S: Socket, const POLLED: bool> {
+    listener: Option<S::Listener>,
+    links: Vec<Link<S>>,
     sender: Option<SyncSender<Vec<u8>>>,
     receiver: Option<Receiver<Vec<u8>>>,
     run: Run,
 }
 
-impl<const POLLED: bool> Raw<POLLED> {
+impl<S: Socket, const POLLED: bool> Raw<S, POLLED> {
     /// The last link is the one that moves messages, where there is a crowd of idle ones.
-    fn link(&mut self) -> Result<&mut Link> {
+    fn link(&mut self) -> Result<&mut Link<S>> {
         self.links.last_mut().ok_or_else(|| "no link".into())
     }
 }
 
-impl<const POLLED: bool> Peer for Raw<POLLED> {
+impl<S, const POLLED: bool> Peer for Raw<S, POLLED>
+where
+    S: Socket<Listener: Send> + Send + 'static,
+{
     type Context = ();
 
     fn context() -> Result<()> {
@@ -59,10 +72,11 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
             self.receiver = Some(receiver);
             return Ok(url.to_owned());
         }
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let url = format!("tcp://{}", listener.local_addr()?);
+        // Unix-domain sockets have a name of their own in place of a path.
+        let any = if S::SCHEME == "ipc" { "*" } else { "127.0.0.1:0" };
+        let (listener, at) = Link::<S>::listen(&any.parse().map_err(|_| "no address")?)?;
         self.listener = Some(listener);
-        Ok(url)
+        Ok(format!("{}://{at}", S::SCHEME))
     }
 
     fn connect(&mut self, url: &str) -> Result<()> {
@@ -70,8 +84,8 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
             self.sender = CHANNEL.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Ok(());
         }
-        let stream = TcpStream::connect(url.trim_start_matches("tcp://"))?;
-        self.links.push(Link::new(stream, &self.run)?);
+        let address = url.split("://").nth(1).unwrap_or_default();
+        self.links.push(Link::connect(&address.parse().map_err(|_| "no address")?, &self.run)?);
         Ok(())
     }
 
@@ -81,8 +95,7 @@ impl<const POLLED: bool> Peer for Raw<POLLED> {
 
     fn await_links(&mut self, links: usize) -> Result<()> {
         for _ in 0..links {
-            let (stream, _) = self.listener.as_ref().ok_or("not bound")?.accept()?;
-            self.links.push(Link::new(stream, &self.run)?);
+            self.links.push(Link::accept(self.listener.as_ref().ok_or("not bound")?, &self.run)?);
         }
         Ok(())
     }

@@ -98,6 +98,7 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         columns,
         lines,
         limit: Some((RAW_POLLED, key)),
+        scheme: None,
         role,
         rounds: arguments.rounds,
         round,

@@ -7,6 +7,7 @@ use crate::peer::Entry;
 use crate::{Arguments, Result, usage};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long links may take to be made and to fall silent.
@@ -14,6 +15,33 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What one peer's part of one round found, by column.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
+
+/// Where a peer binds.
+fn url(scheme: &str, host: IpAddr) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    match scheme {
+        // Not every peer chooses a path by itself.
+        "ipc" => {
+            let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let directory = std::env::temp_dir();
+            format!("ipc://{}/side-by-side-{process}-{number}", directory.display())
+        }
+        // Not every peer reads a wildcard for the port, but all read 0.
+        scheme => format!("{scheme}://{}", SocketAddr::new(host, 0)),
+    }
+}
+
+/// Removes what a peer over ipc leaves at its URL: its process ends without ado.
+#[derive(Debug)]
+struct SocketFile(String);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.strip_prefix("ipc://") {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
 
 /// Measures one peer once.
 pub(crate) fn play(
@@ -26,8 +54,7 @@ pub(crate) fn play(
     let task = Task {
         peer: entry.name.to_owned(),
         role: measure.role,
-        // Not every peer reads a wildcard for the port, but all read 0.
-        url: format!("{}://{}", entry.scheme, SocketAddr::new(host, 0)),
+        url: url(measure.scheme.unwrap_or(entry.scheme), host),
         credit_url: String::new(),
         bytes: 64,
         warm_ms: 100,
@@ -36,6 +63,7 @@ pub(crate) fn play(
         seed: arguments.seed.wrapping_add(round as u64),
         links: 1,
     };
+    let _file = SocketFile(task.url.clone());
     match measure.round {
         Round::Trips { gap_max_us, busy } => trips(&Task { gap_max_us, ..task }, busy),
         Round::Stream { bytes } => stream(&Task { bytes, ..task }),

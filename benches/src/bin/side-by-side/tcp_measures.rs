@@ -1,4 +1,4 @@
-//! The measures of side-by-side, over loopback and in one process; it runs nothing.
+//! The measures of side-by-side, over loopback, Unix-domain sockets and in one process; it runs nothing.
 
 use crate::control::Role;
 use crate::measures::{Column, IDLE, LARGE, Line, Measure, RATE, Round, SUBSCRIBERS, TRIP, column, line};
@@ -44,6 +44,9 @@ const GAPS_LINES: &[Line] =
     &[line("p50_us", &[LIBZMQ, RAW_BLOCKING]), line("cpu_us", &[LIBZMQ, RAW_BLOCKING])];
 const BUSY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_BLOCKING])];
 const RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
+const IPC_LATENCY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_POLLED, RAW_BLOCKING])];
+/// Beside every engine that runs on its own.
+const IPC_RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, "monocoque", "omq", RAW_BLOCKING])];
 const INPROC_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const LARGE_LINES: &[Line] = &[line("gb_per_s", &[RAW_BLOCKING, LIBZMQ])];
 const FAN_LINES: &[Line] = &[line("k_per_s", &[LIBZMQ])];
@@ -54,13 +57,14 @@ const CROWD_LINES: &[Line] = &[line("kib_per_link", &[LIBZMQ]), line("crowd_by_l
 pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
     let chosen = |choice| arguments.measures.contains(&choice) || arguments.measures.contains(&Choice::All);
     let mut measures = Vec::new();
-    let mut add = |choice, name, title: String, columns, lines, limit, role, round| {
+    let mut add = |choice: Choice, name, title: String, columns, lines, limit, role, round| {
         let rounds = match round {
             Round::Crowd { .. } | Round::Idle { .. } => arguments.rounds.min(CROWD_ROUNDS),
             _ => arguments.rounds,
         };
+        let scheme = choice.is_ipc().then_some("ipc");
         if chosen(choice) {
-            measures.push(Measure { name, title, columns, lines, limit, role, rounds, round });
+            measures.push(Measure { name, title, columns, lines, limit, scheme, role, rounds, round });
         }
     };
     let trips = |gap_max_us, busy| Round::Trips { gap_max_us, busy };
@@ -124,6 +128,36 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         blocking("gb_per_s"),
         Role::Puller,
         Round::Stream { bytes: 1 << 20 },
+    );
+    add(
+        Choice::IpcLatency,
+        "ipc-latency",
+        "REQ/REP 64 B ipc, back to back".to_owned(),
+        TRIP,
+        IPC_LATENCY_LINES,
+        Some((RAW_POLLED, "p50_us")),
+        Role::Replier,
+        trips(0, 0),
+    );
+    add(
+        Choice::IpcPushPull,
+        "ipc-push-pull",
+        "PUSH/PULL 64 B ipc".to_owned(),
+        RATE,
+        IPC_RATE_LINES,
+        blocking("m_per_s"),
+        Role::Puller,
+        Round::Stream { bytes: 64 },
+    );
+    add(
+        Choice::Ipc64k,
+        "ipc-64k",
+        "PUSH/PULL 64 KiB ipc".to_owned(),
+        LARGE,
+        LARGE_LINES,
+        blocking("gb_per_s"),
+        Role::Puller,
+        Round::Stream { bytes: 64 << 10 },
     );
     add(
         Choice::PubSub,

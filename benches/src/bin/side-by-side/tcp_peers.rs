@@ -9,11 +9,11 @@ const ALL_BUT_REPLIER: &[Role] = &[Role::Puller, Role::CrowdPuller, Role::Publis
 /// All peers that this build and this machine have, and why others are missing.
 pub(crate) fn entries() -> (Vec<Entry>, Vec<String>) {
     let mut entries = vec![
-        Entry { name: RAW_BLOCKING, scheme: "tcp", run: roles::run::<raw_peer::Raw<false>>, lacks: &[] },
+        Entry { name: RAW_BLOCKING, scheme: "tcp", run: raw_peer::run::<false>, lacks: &[] },
         Entry {
             name: RAW_POLLED,
             scheme: "tcp",
-            run: roles::run::<raw_peer::Raw<true>>,
+            run: raw_peer::run::<true>,
             lacks: &[Role::Inproc, Role::CrowdPuller, Role::Publisher],
         },
     ];
