@@ -20,6 +20,7 @@ mod poll;
 mod proxy;
 mod socket;
 mod timers;
+mod z85;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,6 +1,6 @@
 //! zmq_msg_*: messages of one part in the 64 bytes that C sets aside for them. Sends and receives through `socket.rs`.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -25,6 +25,8 @@ pub struct Msg {
     live: u32,
     more: bool,
     shared: bool,
+    /// `Peer-Address`, where it is known.
+    peer: Option<Box<CString>>,
     content: Content,
 }
 
@@ -52,6 +54,7 @@ impl Msg {
             live: LIVE,
             more: false,
             shared: false,
+            peer: None,
             content: Content::Inline { len: 0, bytes: [0; INLINE] },
         }
     }
@@ -67,7 +70,13 @@ impl Msg {
             ..=FRAME_INLINE => Content::Writable(frame.to_vec()),
             _ => Content::Shared(Box::new(frame)),
         };
-        Self { live: LIVE, more, shared: false, content }
+        Self { live: LIVE, more, shared: false, peer: None, content }
+    }
+
+    /// The same, from the peer at that address.
+    pub(crate) fn with_peer(mut self, address: Option<CString>) -> Self {
+        self.peer = address.map(Box::new);
+        self
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -174,7 +183,8 @@ pub unsafe extern "C" fn zmq_msg_init_data(
         let frame = unsafe { Frame::from_raw(data.cast(), size, run) };
         let content = Content::Shared(Box::new(frame));
         // SAFETY: a message of the caller's.
-        unsafe { put(msg, Msg { live: LIVE, more: false, shared: free.is_none(), content }) }.map(|()| 0)
+        unsafe { put(msg, Msg { live: LIVE, more: false, shared: free.is_none(), peer: None, content }) }
+            .map(|()| 0)
     })
 }
 
@@ -266,11 +276,11 @@ pub unsafe extern "C" fn zmq_msg_set(_: *mut RawMsg, _: c_int, _: c_int) -> c_in
 pub unsafe extern "C" fn zmq_msg_gets(msg: *const RawMsg, property: *const c_char) -> *const c_char {
     export(ptr::null(), || {
         // SAFETY: a message of the caller's, only read.
-        unsafe { live(msg.cast_mut()) }?;
+        let msg = unsafe { live(msg.cast_mut()) }?;
         // SAFETY: a string of the caller's.
-        unsafe { text(property) }?;
-        // Metadata of peers is not kept.
-        Err(libc::EINVAL)
+        let property = unsafe { text(property) }?;
+        // Of peers no more is kept.
+        msg.peer.as_ref().filter(|_| property == "Peer-Address").map(|peer| peer.as_ptr()).ok_or(libc::EINVAL)
     })
 }
 

@@ -1,7 +1,8 @@
 //! Sockets as C sees them: messages part by part over fabriq's whole messages. Options are in `options.rs`.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -186,6 +187,18 @@ impl Sock {
             Err(refused) if refused.error == Error::NoRoutingId => Ok(()),
             Err(refused) => Err((errno::of(&refused.error), refused.message)),
         }
+    }
+
+    /// Where a message came from that begins with `name`, as libzmq has it: without the port.
+    fn peer_address(&self, name: &Frame, more: bool) -> Option<CString> {
+        if !more || !matches!(self.kind(), SocketType::Router | SocketType::Stream) {
+            return None;
+        }
+        let metadata = self.socket.metadata(name)?;
+        let (_, address) = metadata.iter().find(|(property, _)| property == "Peer-Address")?;
+        let address = String::from_utf8_lossy(address);
+        let host = address.parse::<SocketAddr>().map_or(address.into_owned(), |at| at.ip().to_string());
+        CString::new(host).ok()
     }
 
     /// The next part, and whether more of its message follow.
@@ -413,7 +426,8 @@ pub unsafe extern "C" fn zmq_msg_recv(msg: *mut RawMsg, socket: *mut c_void, fla
         let msg = unsafe { live(msg) }?;
         let (frame, more) = sock.recv(flags)?;
         let len = frame.len();
-        *msg = Msg::received(frame, more);
+        let peer = sock.peer_address(&frame, more);
+        *msg = Msg::received(frame, more).with_peer(peer);
         Ok(length(len))
     })
 }

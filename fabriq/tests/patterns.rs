@@ -404,6 +404,9 @@ fn streams_carry_bytes(context: &Context, endpoint: &str) {
         heard.extend_from_slice(&piece(&server).1);
     }
     assert_eq!(heard, b"before it is there, and more");
+    let metadata = server.metadata(&to_client).unwrap();
+    assert!(metadata.iter().any(|(name, value)| name == "Peer-Address" && !value.is_empty()));
+    assert!(server.metadata(b"nobody").is_none());
     // Longer than any read, and than the system's buffers.
     let long: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 7) as u8).collect();
     std::thread::scope(|scope| {

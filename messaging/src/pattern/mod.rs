@@ -23,6 +23,8 @@ mod testing;
 mod xpublish;
 mod xsubscribe;
 
+use std::sync::Arc;
+
 use transport_core::{Frame, Part};
 
 use crate::message::Message;
@@ -77,6 +79,9 @@ pub(crate) struct PatternOptions {
     /// INVERT_MATCHING: messages go to those who did not subscribe to them.
     pub(crate) invert_matching: bool,
 }
+
+/// A peer's properties: names and values.
+pub(crate) type Metadata = Arc<[(String, Vec<u8>)]>;
 
 /// Why `send` did not take a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +194,11 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send {
     /// What the peer behind a pipe is called, for types that name them.
     fn name(&self, pipe: PipeId) -> Option<&Frame> {
         let _ = pipe;
+        None
+    }
+    /// What is known of the peer that is called so.
+    fn metadata(&self, name: &[u8]) -> Option<Metadata> {
+        let _ = name;
         None
     }
     /// An option changed.
@@ -349,6 +359,9 @@ impl Behaviour for Pattern {
     }
     fn name(&self, pipe: PipeId) -> Option<&Frame> {
         each!(self, behaviour => behaviour.name(pipe))
+    }
+    fn metadata(&self, name: &[u8]) -> Option<Metadata> {
+        each!(self, behaviour => behaviour.metadata(name))
     }
     fn set_options(&mut self, options: &PatternOptions) {
         each!(self, behaviour => behaviour.set_options(options))

@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use transport_core::Frame;
 
 use super::queueing::{FairQueue, LoadBalancer, PipeMap, Spares, probe, read_rest, write_all};
-use super::{Behaviour, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
+use super::{Behaviour, Metadata, NotReceived, NotSent, PatternOptions, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -35,6 +35,7 @@ struct Name {
     generated: bool,
     /// Whoever connected to it said what it is called.
     given: bool,
+    metadata: Metadata,
 }
 
 /// A routing id of our own making: a zero and a number that counts up. The numbers come round some day.
@@ -93,6 +94,9 @@ impl Router {
         let own = Some(&peer.routing_id).filter(|id| id.first().is_some_and(|&first| first != 0));
         if let Some(name) = self.names.get(&pipe) {
             if name.given || own.map_or(name.generated, |own| *own == name.id) {
+                if let Some(name) = self.names.get_mut(&pipe) {
+                    name.metadata = peer.metadata[..].into();
+                }
                 return;
             }
             self.keep_what_the_last_peer_sent(pipes, pipe);
@@ -106,13 +110,12 @@ impl Router {
             }
         }
         self.forget(pipe);
-        let name = match own {
-            Some(own) => Name { id: own.clone(), generated: false, given: false },
-            None => {
-                let id = generated(&mut self.next_id, |id| self.routes.contains_key(id));
-                Name { id, generated: true, given: false }
-            }
+        let id = match own {
+            Some(own) => own.clone(),
+            None => generated(&mut self.next_id, |id| self.routes.contains_key(id)),
         };
+        let metadata = peer.metadata[..].into();
+        let name = Name { id, generated: own.is_none(), given: false, metadata };
         self.call(pipe, name);
     }
 
@@ -197,7 +200,7 @@ impl Router {
 impl Behaviour for Router {
     fn attached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: Option<&Peer>) {
         if let Some(id) = self.given.take() {
-            self.call(pipe, Name { id, generated: false, given: true });
+            self.call(pipe, Name { id, generated: false, given: true, metadata: Metadata::default() });
         }
         if let Some(peer) = peer {
             self.identify(pipes, pipe, peer);
@@ -281,6 +284,10 @@ impl Behaviour for Router {
 
     fn name(&self, pipe: PipeId) -> Option<&Frame> {
         self.names.get(&pipe).map(|name| &name.id)
+    }
+
+    fn metadata(&self, name: &[u8]) -> Option<Metadata> {
+        Some(self.names.get(self.routes.get(name)?)?.metadata.clone())
     }
 
     fn set_options(&mut self, options: &PatternOptions) {

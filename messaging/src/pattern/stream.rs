@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use transport_core::Frame;
 
 use super::queueing::{FairQueue, PipeMap, Spares, write_all};
-use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes};
+use super::{Behaviour, Metadata, NotReceived, NotSent, PipeId, Pipes};
 use crate::message::Message;
 use crate::session::Peer;
 
@@ -15,6 +15,7 @@ pub(crate) struct Stream {
     /// Connections that can be written to.
     routes: HashMap<Box<[u8]>, PipeId>,
     names: PipeMap<Frame>,
+    metadata: PipeMap<Metadata>,
     /// What the pipe that is attached next is called.
     given: Option<Frame>,
     fair: FairQueue,
@@ -30,6 +31,7 @@ impl Stream {
         Self {
             routes: HashMap::new(),
             names: PipeMap::default(),
+            metadata: PipeMap::default(),
             given: None,
             fair: FairQueue::default(),
             spares: Spares::default(),
@@ -55,7 +57,10 @@ impl Stream {
 }
 
 impl Behaviour for Stream {
-    fn attached<P: Pipes>(&mut self, _: &mut P, pipe: PipeId, _: Option<&Peer>) {
+    fn attached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId, peer: Option<&Peer>) {
+        if let Some(peer) = peer {
+            self.identified(pipes, pipe, peer);
+        }
         if self.names.contains_key(&pipe) {
             return;
         }
@@ -67,6 +72,10 @@ impl Behaviour for Stream {
         self.fair.add(pipe);
     }
 
+    fn identified<P: Pipes>(&mut self, _: &mut P, pipe: PipeId, peer: &Peer) {
+        self.metadata.insert(pipe, peer.metadata[..].into());
+    }
+
     fn write_closed<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
         if let Some(name) = self.names.get(&pipe) {
             self.routes.remove(&name[..]);
@@ -76,6 +85,7 @@ impl Behaviour for Stream {
     fn detached<P: Pipes>(&mut self, pipes: &mut P, pipe: PipeId) {
         self.write_closed(pipes, pipe);
         self.names.remove(&pipe);
+        self.metadata.remove(&pipe);
         self.fair.remove(pipe);
     }
 
@@ -128,6 +138,10 @@ impl Behaviour for Stream {
 
     fn name_next(&mut self, name: &Frame) {
         self.given = Some(name.clone()).filter(|name| !self.knows(name));
+    }
+
+    fn metadata(&self, name: &[u8]) -> Option<Metadata> {
+        self.metadata.get(self.routes.get(name)?).cloned()
     }
 
     fn name(&self, pipe: PipeId) -> Option<&Frame> {

@@ -61,7 +61,7 @@ pub struct Peer {
     pub socket_type: SocketType,
     /// Its routing id; empty when it announced none.
     pub routing_id: Frame,
-    /// Its other properties, in the order and spelling it announced them, and those that admission added.
+    /// Its address, what admission added, and its other properties in the order and spelling in which it announced them.
     pub metadata: Vec<(String, Vec<u8>)>,
 }
 
@@ -200,7 +200,7 @@ impl Session {
             inside_message: false,
             asking: false,
             peer: known,
-            granted: Vec::new(),
+            granted: vec![("Peer-Address".into(), peer.address.clone().into_bytes())],
             handshake_until,
             handshake_commands: 0,
             ignored: None,
@@ -476,7 +476,8 @@ impl Session {
         self.plain = self.mechanism.as_ref().is_none_or(|mechanism| mechanism.passes_data());
         self.passes_data = self.plain && !self.reads_subscriptions();
         if let Some(peer) = &mut self.peer {
-            peer.metadata.append(&mut self.granted);
+            // In front: what is known here counts, whatever the peer says of itself.
+            peer.metadata.splice(0..0, self.granted.drain(..));
         }
         if let Dialect::Zmtp { .. } = self.dialect {
             self.pulse.start(now);

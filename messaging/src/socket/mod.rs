@@ -547,6 +547,15 @@ impl Socket {
         changed
     }
 
+    /// What is known of the peer that a ROUTER or STREAM calls `routing_id` (zmq_msg_gets(3)): names and values. `Peer-Address` is its
+    /// address as monitors have it, `User-Id` what its admission gave it; behind them stands what it said of itself. `None`: nobody
+    /// is called so, or it has gone.
+    pub fn metadata(&self, routing_id: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+        let _deferral = Deferral::begin();
+        let metadata = self.shared.lock().pattern.metadata(routing_id)?;
+        Some(metadata.to_vec())
+    }
+
     /// Whether `recv` would give something at once.
     pub fn is_readable(&self) -> bool {
         let _deferral = Deferral::begin();

@@ -18,8 +18,10 @@ fn the_peers_properties_are_read() {
     let peer = session.peer().unwrap();
     assert_eq!(peer.socket_type, SocketType::Dealer);
     assert_eq!(peer.routing_id, "Lucy");
+    // What it said, behind what is known without it.
+    assert_eq!(peer.metadata[0], ("Peer-Address".to_owned(), b"test".to_vec()));
     assert_eq!(
-        peer.metadata,
+        peer.metadata[1..],
         [("X-Any thing".to_owned(), b"\0value".to_vec()), ("Resource".to_owned(), Vec::new())]
     );
     assert!(session.passes_data());

@@ -112,7 +112,7 @@ fn admission_may_come_late() {
     let verdict = Admission::Granted { user_id: b"lucy".to_vec(), metadata };
     assert!(matches!(b.admit(verdict, t0 + MS), Ok(Input::Ready)));
     let names: Vec<_> = b.peer().unwrap().metadata.iter().map(|(name, _)| &name[..]).collect();
-    assert_eq!(names, ["User-Id", "Group"]);
+    assert_eq!(names, ["Peer-Address", "User-Id", "Group"]);
     converse(&mut a, &mut b, t0);
     exchange(&mut a, &mut b, t0);
     exchange(&mut b, &mut a, t0);
