@@ -41,7 +41,7 @@ First steps:
   fabriq req tcp://127.0.0.1:5555 hello     in another: prints `hello`
 
 Exit codes: 0 done, 1 failed, 2 wrong use (arguments, URL), 3 nothing came or went in the time allowed, \
-4 data arrived damaged or out of order (bench).";
+4 data arrived damaged or out of order (bench), 5 slower than before (bench compare).";
 
 #[derive(Debug, Subcommand)]
 enum Command {

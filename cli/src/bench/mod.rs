@@ -2,6 +2,7 @@
 //! the measuring is in `latency` and `throughput`, the default run in `suite`.
 
 mod baseline;
+mod compare;
 mod html;
 mod latency;
 mod multicast;
@@ -55,6 +56,7 @@ Examples:
   fabriq bench --size 64 --size 8K --duration 2s     other sizes, longer
   fabriq bench --json --html result.html > result.json
   fabriq bench report result.json > result.html      the same page again
+  fabriq bench compare before.json after.json        what got slower, noise taken into account
   fabriq bench latency --bind 'tcp://*:5555'         on one host,
   fabriq bench latency --connect tcp://host:5555     and on the other: prints one-way latency
   fabriq bench throughput --bind 'tcp://*:5555'      on one host: prints the rates
@@ -104,6 +106,7 @@ enum Between {
     /// Measure throughput: the side with --connect sends, the other receives, measures and prints
     Throughput(PairArgs),
     Report(html::Args),
+    Compare(compare::Args),
     #[command(hide = true)]
     Baseline(baseline::Args),
 }
@@ -186,7 +189,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let is_peer = match &args.between {
         Some(Between::Latency(pair) | Between::Throughput(pair)) => pair.as_peer,
         Some(Between::Baseline(args)) => args.as_peer,
-        Some(Between::Report(_)) => true,
+        Some(Between::Report(_) | Between::Compare(_)) => true,
         None => false,
     };
     if cfg!(debug_assertions) && !is_peer {
@@ -200,6 +203,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Some(Between::Latency(args)) => run_pair(args, Kind::Latency),
         Some(Between::Throughput(args)) => run_pair(args, Kind::Throughput),
         Some(Between::Report(args)) => html::run(&args),
+        Some(Between::Compare(args)) => compare::run(&args),
         Some(Between::Baseline(args)) => baseline::serve(args),
     }
 }
