@@ -6,6 +6,7 @@ mod bench;
 mod failure;
 mod info;
 mod input;
+mod manual;
 mod monitor;
 mod output;
 mod proxy;
@@ -56,6 +57,8 @@ enum Command {
     Monitor(monitor::Args),
     Stat(stat::Args),
     Info(info::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +74,8 @@ fn main() -> ExitCode {
         Command::Monitor(args) => monitor::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Info(args) => info::run(args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     };
     done.map_or_else(failure::Failure::report, |()| ExitCode::SUCCESS)
 }

@@ -254,6 +254,9 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
+    if args.html.is_some() && binds == (kind == Kind::Latency) {
+        return Err(Failure::Usage("--html belongs to the other side, which has the figures".to_owned()));
+    }
     let load = Load::new(args.load.clone(), args.rate)?;
     let output = Output::new(args.json, args.html.clone())?;
     let one_way = multicast::is_one_way(&url);
