@@ -73,10 +73,16 @@ fn the_transport_is_a_matter_of_the_url() {
         ("asynchronous", &["inproc://example"]),
         ("worker_pool", &["inproc://example"]),
         ("multicast", &["inproc://example"]),
+        ("request_reply", &["ipc://*"]),
     ] {
         let expected = EXAMPLES.iter().find(|example| example.0 == name).unwrap().1;
         assert_eq!(run(name, arguments), expected, "{name} {arguments:?}");
     }
+    // A group that no other run of the tests has.
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let group = format!("epgm://lo;239.195.{a}.{b}:7503");
+    let expected = EXAMPLES.iter().find(|example| example.0 == "multicast").unwrap().1;
+    assert_eq!(run("multicast", &[&group, &group]), expected, "{group}");
     let said = run("proxy", &["inproc://clients", "tcp://127.0.0.1:*"]);
     assert_eq!(said, "inproc to tcp: 1000 requests, 1000 replies\n");
 }
@@ -112,7 +118,7 @@ mod verbs {
         let local = transports
             .iter()
             .find(|known| known.schemes().contains(&"verbs"))
-            .and_then(|known| known.local());
+            .and_then(|known| known.local("verbs"));
         let said = run("proxy", &["tcp://127.0.0.1:*", local.expect("an RDMA device").as_str()]);
         assert_eq!(said, "tcp to verbs: 1000 requests, 1000 replies\n");
     }
