@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     TimedOut(String),
     /// Data arrived damaged, out of order or not at all.
     Corrupt(String),
+    /// A benchmark got slower.
+    Slower(String),
     /// Whoever read our output has gone, as `head` does when it has enough. Not an error.
     OutputClosed,
 }
@@ -29,6 +31,7 @@ impl Failure {
             Self::Usage(text) => (text, 2),
             Self::TimedOut(text) => (text, 3),
             Self::Corrupt(text) => (text, 4),
+            Self::Slower(text) => (text, 5),
         };
         note(&format!("error: {text}"));
         ExitCode::from(code)
@@ -37,7 +40,11 @@ impl Failure {
     /// The text alone.
     pub(crate) fn into_text(self) -> String {
         match self {
-            Self::Failed(text) | Self::Usage(text) | Self::TimedOut(text) | Self::Corrupt(text) => text,
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::TimedOut(text)
+            | Self::Corrupt(text)
+            | Self::Slower(text) => text,
             Self::OutputClosed => "the output was closed".to_owned(),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::schemes::{self, Scheme};
@@ -18,14 +18,20 @@ pub(crate) struct Args {
 }
 
 /// The host and the build, as `info` and `bench` report them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Host {
-    version: &'static str,
+    pub(crate) version: String,
     /// `release` or `debug`.
-    pub(crate) build: &'static str,
-    zmtp: &'static str,
+    pub(crate) build: String,
+    zmtp: String,
+    /// Its name; empty where it is not known.
+    #[serde(default)]
+    pub(crate) name: String,
     kernel: String,
-    architecture: &'static str,
+    architecture: String,
+    /// The model's name, as /proc/cpuinfo has it; empty where it is not known.
+    #[serde(default)]
+    processor: String,
     /// CPUs that this process may use.
     cpus: usize,
 }
@@ -43,13 +49,32 @@ impl Host {
         let name = rustix::system::uname();
         let kernel = format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy());
         Self {
-            version: env!("CARGO_PKG_VERSION"),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
-            zmtp: "3.1",
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+            zmtp: "3.1".to_owned(),
+            name: name.nodename().to_string_lossy().into_owned(),
             kernel,
-            architecture: std::env::consts::ARCH,
+            architecture: std::env::consts::ARCH.to_owned(),
+            processor: processor().unwrap_or_default(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
         }
+    }
+
+    /// Everything about it, by name.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+        let Self { version, build, zmtp, name, kernel, architecture, .. } = self;
+        let facts = [
+            ("fabriq", format!("{version} ({build} build), ZMTP {zmtp}")),
+            ("host", name.clone()),
+            ("system", format!("{kernel} on {architecture}")),
+            ("processors", self.processor_line()),
+        ];
+        facts.into_iter().filter(|(_, fact)| !fact.is_empty()).collect()
+    }
+
+    /// How many processors, and which.
+    pub(crate) fn processor_line(&self) -> String {
+        format!("{} {} {}", self.cpus, self.architecture, self.processor).trim_end().to_owned()
     }
 
     /// In one line.
@@ -57,6 +82,12 @@ impl Host {
         let Self { version, build, kernel, architecture, cpus, .. } = self;
         format!("fabriq {version} ({build} build), {kernel} on {architecture}, {cpus} CPUs")
     }
+}
+
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {

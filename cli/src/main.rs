@@ -6,6 +6,7 @@ mod bench;
 mod failure;
 mod info;
 mod input;
+mod manual;
 mod monitor;
 mod output;
 mod proxy;
@@ -41,7 +42,7 @@ First steps:
   fabriq req tcp://127.0.0.1:5555 hello     in another: prints `hello`
 
 Exit codes: 0 done, 1 failed, 2 wrong use (arguments, URL), 3 nothing came or went in the time allowed, \
-4 data arrived damaged or out of order (bench).";
+4 data arrived damaged or out of order (bench), 5 slower than before (bench compare).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -56,6 +57,8 @@ enum Command {
     Monitor(monitor::Args),
     Stat(stat::Args),
     Info(info::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +74,8 @@ fn main() -> ExitCode {
         Command::Monitor(args) => monitor::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Info(args) => info::run(args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     };
     done.map_or_else(failure::Failure::report, |()| ExitCode::SUCCESS)
 }

@@ -72,6 +72,8 @@ fn wrong_arguments_say_what_is_right() {
         (&["bench", "--size", "many"], "1KiB"),
         (&["bench", "--transport", "udp"], "tcp"),
         (&["bench", "latency"], "--bind"),
+        (&["bench", "latency", "--bind", "tcp://127.0.0.1:*", "--html", "x.html"], "the other side"),
+        (&["bench", "throughput", "--connect", "tcp://127.0.0.1:1", "--html", "x.html"], "the other side"),
         (&["bench", "latency", "--bind", "tcp://127.0.0.1:*", "--size", "64"], "--connect"),
         (&["bench", "latency", "--connect", "tcp://127.0.0.1:1", "--rate", "0"], "rate"),
         (&["recv", "tcp://127.0.0.1:1", "--timeout", "soon"], "500ms"),

@@ -15,7 +15,7 @@ use super::payload::{Ring, Verifier};
 use super::peer::Peer;
 use super::report::{Latency, Throughput, Without};
 use super::throughput::too_few;
-use super::window::Window;
+use super::window::{Measured, Window};
 use super::{Kind, Load, LoadArgs, end_with_stdin, nanoseconds};
 use crate::failure::Failure;
 
@@ -96,11 +96,10 @@ impl Beside {
             Wire::Verbs => self.ping::<baselines::verbs::Link>(context, load, size),
         };
         if let Some((trips, what)) = self.found(RAW, trips, without)? {
-            let us = |share| trips.one_way_ns.value_at_quantile(share) as f64 / 1e3;
-            row.beside(RAW, what, us(0.5), us(0.99));
+            row.beside(RAW, what, &trips);
         }
         if let Some(figures) = self.tool(Tool::SendLat, size, without)? {
-            row.beside(Tool::SendLat.name(), PERFTEST, figures.p50_us, figures.p99_us);
+            row.beside_tool(Tool::SendLat.name(), PERFTEST, figures.p50_us, figures.p99_us);
         }
         Ok(())
     }
@@ -211,7 +210,7 @@ impl Beside {
         .map_err(failed)?;
         checked?;
         let measured = window.and_then(|window: Window| window.close(verifier.count));
-        let (messages, seconds) = measured.ok_or_else(too_few)?;
+        let Measured { messages, seconds, .. } = measured.ok_or_else(too_few)?;
         peer.finish()?;
         Ok((messages as f64 / seconds, L::what(&run)))
     }

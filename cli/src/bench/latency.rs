@@ -7,13 +7,16 @@ use fabriq::{Error, Frame, Message};
 use hdrhistogram::Histogram;
 
 use super::payload::{Ring, Verifier};
-use super::report::Latency;
+use super::report::{Latency, LatencyWindow};
 use super::{Control, Load, bound_queues};
 use crate::failure::Failure;
 use crate::wire::Connection;
 
 /// Longest latency that is told apart from longer ones, in nanoseconds.
 const LONGEST_NS: u64 = 60_000_000_000;
+
+/// Parts of a run that are looked at one by one, for its noise.
+const WINDOWS: u32 = 10;
 
 /// How exactly a system call that sleeps can be expected to return; closer to the time, an open loop spins.
 const SLEEP_SLACK: Duration = Duration::from_millis(1);
@@ -75,7 +78,7 @@ pub(super) fn measure(connection: &Connection, load: &Load, size: usize) -> Resu
         })?,
         Some(rate) => open_loop(connection, load, rate, &ring, size)?,
     };
-    Ok(Latency::new(&connection.url, size, &trips.one_way_ns, load.rate, trips.seconds))
+    Ok(Latency::new(&connection.url, size, &trips, load.rate))
 }
 
 /// What a run of round trips found.
@@ -84,17 +87,57 @@ pub(super) struct Trips {
     pub(super) one_way_ns: Histogram<u64>,
     /// How long it took.
     pub(super) seconds: f64,
+    /// Of equal parts of that time.
+    pub(super) windows: Vec<LatencyWindow>,
+    /// The part that is not over.
+    window_ns: Histogram<u64>,
+    window_end: Instant,
+    window: Duration,
 }
 
 impl Trips {
-    fn new() -> Result<Self, Failure> {
+    /// Of a run that is measured from `begin` for `duration`.
+    fn new(begin: Instant, duration: Duration) -> Result<Self, Failure> {
         let one_way_ns = Histogram::new_with_bounds(1, LONGEST_NS, 3)
             .map_err(|error| Failure::Failed(format!("cannot make a histogram: {error}")))?;
-        Ok(Self { one_way_ns, seconds: 0.0 })
+        let window = (duration / WINDOWS).max(Duration::from_nanos(1));
+        let window_ns = one_way_ns.clone();
+        Ok(Self {
+            one_way_ns,
+            seconds: 0.0,
+            windows: Vec::new(),
+            window_ns,
+            window_end: begin + window,
+            window,
+        })
     }
 
-    fn record(&mut self, round_trip: Duration) {
-        self.one_way_ns.saturating_record(u64::try_from(round_trip.as_nanos() / 2).unwrap_or(u64::MAX));
+    /// A round trip that was over at `now`.
+    fn record(&mut self, round_trip: Duration, now: Instant) {
+        let one_way = u64::try_from(round_trip.as_nanos() / 2).unwrap_or(u64::MAX);
+        self.one_way_ns.saturating_record(one_way);
+        while now >= self.window_end {
+            self.end_window();
+        }
+        self.window_ns.saturating_record(one_way);
+    }
+
+    fn end_window(&mut self) {
+        if !self.window_ns.is_empty() {
+            let quantile = |q| self.window_ns.value_at_quantile(q) as f64 / 1e3;
+            self.windows.push(LatencyWindow { p50_us: quantile(0.5), p99_us: quantile(0.99) });
+            self.window_ns.reset();
+        }
+        self.window_end += self.window;
+    }
+
+    /// Nothing more comes.
+    fn end(&mut self, took: Duration) {
+        // What comes after the last full window is too little to be one.
+        if self.windows.is_empty() {
+            self.end_window();
+        }
+        self.seconds = took.as_secs_f64();
     }
 }
 
@@ -106,20 +149,20 @@ pub(super) fn closed_loop(
     size: usize,
     mut trip: impl FnMut(Frame, &mut Verifier) -> Result<Instant, Failure>,
 ) -> Result<Trips, Failure> {
-    let (mut trips, mut verifier) = (Trips::new()?, Verifier::new(size, ring.slots()));
     let warm = Instant::now() + load.warmup;
+    let (mut trips, mut verifier) = (Trips::new(warm, load.duration)?, Verifier::new(size, ring.slots()));
     let end = warm + load.duration;
     for number in 0.. {
         let message = ring.message(number);
         let sent = Instant::now();
         let received = trip(message, &mut verifier)?;
         if sent >= warm {
-            trips.record(received - sent);
+            trips.record(received - sent, received);
         }
         // At least one, however short the time.
         if received >= end && !trips.one_way_ns.is_empty() {
             verifier.finish(number + 1)?;
-            trips.seconds = (received - warm).as_secs_f64();
+            trips.end(received - warm);
             break;
         }
     }
@@ -135,9 +178,10 @@ fn open_loop(
     ring: &Ring,
     size: usize,
 ) -> Result<Trips, Failure> {
-    let (mut trips, mut verifier) = (Trips::new()?, Verifier::new(size, ring.slots()));
     let patience = connection.timeout().unwrap_or(super::PATIENCE);
     let start = Instant::now();
+    let (mut trips, mut verifier) =
+        (Trips::new(start + load.warmup, load.duration)?, Verifier::new(size, ring.slots()));
     let end = start + load.warmup + load.duration;
     // A REP drops replies beyond its high-water mark, so no more than that may be under way.
     let under_way = u64::from(connection.socket.options()?.send_hwm);
@@ -178,7 +222,7 @@ fn open_loop(
                 last = Instant::now();
                 verifier.check(reply.body())?;
                 if warm.is_some_and(|warm| received >= warm) {
-                    trips.record(last.saturating_duration_since(intended(received)));
+                    trips.record(last.saturating_duration_since(intended(received)), last);
                 }
                 received += 1;
             }
@@ -190,6 +234,6 @@ fn open_loop(
         }
     }
     verifier.finish(sent)?;
-    trips.seconds = (last - start).as_secs_f64() - load.warmup.as_secs_f64();
+    trips.end((last - start).saturating_sub(load.warmup));
     Ok(trips)
 }

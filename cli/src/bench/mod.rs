@@ -2,6 +2,8 @@
 //! the measuring is in `latency` and `throughput`, the default run in `suite`.
 
 mod baseline;
+mod compare;
+mod html;
 mod latency;
 mod multicast;
 mod payload;
@@ -13,6 +15,7 @@ mod throughput;
 mod window;
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fabriq::{Context, Message, Socket, SocketType};
@@ -22,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, note};
 use crate::units::{self, parse_duration, parse_rate, parse_size, parse_span};
 use crate::wire::{Connection, Opening, refuse_inproc};
-use report::Report;
+use report::{Output, Report};
 
 /// Sizes when none are given, in bytes.
 const SIZES: [usize; 4] = [64, 1 << 10, 64 << 10, 1 << 20];
@@ -51,7 +54,9 @@ const EXAMPLES: &str = "\
 Examples:
   fabriq bench                                       all transports of this host
   fabriq bench --size 64 --size 8K --duration 2s     other sizes, longer
-  fabriq bench --json > result.json
+  fabriq bench --json --html result.html > result.json
+  fabriq bench report result.json > result.html      the same page again
+  fabriq bench compare before.json after.json        what got slower, noise taken into account
   fabriq bench latency --bind 'tcp://*:5555'         on one host,
   fabriq bench latency --connect tcp://host:5555     and on the other: prints one-way latency
   fabriq bench throughput --bind 'tcp://*:5555'      on one host: prints the rates
@@ -88,6 +93,10 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Also write a report with plots: one page for any browser, which loads nothing
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -96,6 +105,8 @@ enum Between {
     Latency(PairArgs),
     /// Measure throughput: the side with --connect sends, the other receives, measures and prints
     Throughput(PairArgs),
+    Report(html::Args),
+    Compare(compare::Args),
     #[command(hide = true)]
     Baseline(baseline::Args),
 }
@@ -147,6 +158,10 @@ struct PairArgs {
     #[arg(long)]
     json: bool,
 
+    /// Also write a report with plots: one page for any browser, which loads nothing
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
     /// We are the other process of a run of our own: print the endpoint alone, and end with standard input
     #[arg(long, hide = true)]
     as_peer: bool,
@@ -174,15 +189,21 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let is_peer = match &args.between {
         Some(Between::Latency(pair) | Between::Throughput(pair)) => pair.as_peer,
         Some(Between::Baseline(args)) => args.as_peer,
+        Some(Between::Report(_) | Between::Compare(_)) => true,
         None => false,
     };
     if cfg!(debug_assertions) && !is_peer {
         note("this is a debug build, several times slower than `cargo run --release -- bench`");
     }
     match args.between {
-        None => suite::run(Load::new(args.load, None)?, &args.transports, args.json),
+        None => {
+            let load = Load::new(args.load, None)?;
+            suite::run(load, &args.transports, Output::new(args.json, args.html)?)
+        }
         Some(Between::Latency(args)) => run_pair(args, Kind::Latency),
         Some(Between::Throughput(args)) => run_pair(args, Kind::Throughput),
+        Some(Between::Report(args)) => html::run(&args),
+        Some(Between::Compare(args)) => compare::run(&args),
         Some(Between::Baseline(args)) => baseline::serve(args),
     }
 }
@@ -233,10 +254,14 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
+    if args.html.is_some() && binds == (kind == Kind::Latency) {
+        return Err(Failure::Usage("--html belongs to the other side, which has the figures".to_owned()));
+    }
     let load = Load::new(args.load.clone(), args.rate)?;
+    let output = Output::new(args.json, args.html.clone())?;
     let one_way = multicast::is_one_way(&url);
     if one_way && kind == Kind::Latency {
-        return run_ping_pong(&url, binds, &load, &args);
+        return run_ping_pong(&url, binds, &load, &args, output);
     }
     let context = fabriq::context()?;
     let kind_of_socket = kind.socket_type(binds, load.rate.is_some(), one_way);
@@ -284,11 +309,17 @@ fn run_pair(args: PairArgs, kind: Kind) -> Result<(), Failure> {
         }
     }
     progress.clear();
-    report.print(args.json)
+    output.put(&report)
 }
 
 /// Latency over a wire that goes one way.
-fn run_ping_pong(url: &str, binds: bool, load: &Load, args: &PairArgs) -> Result<(), Failure> {
+fn run_ping_pong(
+    url: &str,
+    binds: bool,
+    load: &Load,
+    args: &PairArgs,
+    output: Output,
+) -> Result<(), Failure> {
     if load.rate.is_some() {
         return Err(Failure::Usage(format!(
             "{url}: --rate measures latency where messages go both ways; leave it out, or measure tcp://"
@@ -318,7 +349,7 @@ fn run_ping_pong(url: &str, binds: bool, load: &Load, args: &PairArgs) -> Result
     end.dismiss()?;
     report.load = Some(load.into());
     progress.clear();
-    report.print(args.json)
+    output.put(&report)
 }
 
 /// As an argument for another process of ours.

@@ -148,6 +148,6 @@ impl End {
                 }
             }
         })?;
-        Ok(Latency::new(&self.back.url, size, &trips.one_way_ns, None, trips.seconds))
+        Ok(Latency::new(&self.back.url, size, &trips, None))
     }
 }

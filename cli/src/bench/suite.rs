@@ -7,7 +7,7 @@ use fabriq::{Context, SocketType};
 
 use super::baseline::Beside;
 use super::peer::Peer;
-use super::report::{Left, Report};
+use super::report::{Left, Output, Report};
 use super::{Kind, Load, Progress, bound_queues, latency, multicast, nanoseconds, open_quietly, throughput};
 use crate::failure::Failure;
 use crate::schemes::{self, Scheme};
@@ -33,7 +33,7 @@ fn place(scheme: &str) -> Option<Place> {
     transport.local(scheme).map(|endpoint| Place::Process(endpoint.to_string()))
 }
 
-pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failure> {
+pub(super) fn run(load: Load, wanted: &[String], output: Output) -> Result<(), Failure> {
     let schemes = chosen(wanted)?;
     let (mut places, mut skipped) = (Vec::new(), Vec::new());
     for Scheme { scheme, why, .. } in &schemes {
@@ -80,7 +80,7 @@ pub(super) fn run(load: Load, wanted: &[String], json: bool) -> Result<(), Failu
         failed.iter().map(|left| format!("{}: {}", left.transport, left.why)).collect::<Vec<_>>().join("; ");
     report.skipped = Some(skipped);
     report.failed = Some(failed);
-    report.print(json)?;
+    output.put(&report)?;
     match text.is_empty() {
         true => Ok(()),
         false if corrupt => Err(Failure::Corrupt(text)),

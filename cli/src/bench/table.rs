@@ -6,10 +6,10 @@ use super::report::{Latency, Report, Throughput, Times};
 use crate::units;
 
 /// What stands where there is no figure.
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
 /// Below this ratio of latencies the wire itself was disturbed: fabriq cannot be faster.
-const DISTURBED: f64 = 0.8;
+pub(super) const DISTURBED: f64 = 0.8;
 
 pub(super) fn of(report: &Report) -> String {
     let mut text = report.host.line() + "\n";
@@ -118,8 +118,9 @@ fn beside(report: &Report) -> String {
     for line in lines(report) {
         let latencies = latency_of(report, line).map_or(&[][..], |row| &row.baselines);
         let throughputs = throughput_of(report, line).map_or(&[][..], |row| &row.baselines);
-        let mut names: Vec<_> = latencies.iter().map(|beside| (beside.name, beside.what)).collect();
-        names.extend(throughputs.iter().map(|beside| (beside.name, beside.what)));
+        let mut names: Vec<_> =
+            latencies.iter().map(|beside| (beside.name.as_str(), beside.what.as_str())).collect();
+        names.extend(throughputs.iter().map(|beside| (beside.name.as_str(), beside.what.as_str())));
         for &(name, said) in &names {
             if !what.contains(&(line.0, name, said)) {
                 what.push((line.0, name, said));
@@ -170,7 +171,7 @@ fn beside(report: &Report) -> String {
 }
 
 /// Every transport and size that has a figure.
-fn lines(report: &Report) -> Vec<(&str, usize)> {
+pub(super) fn lines(report: &Report) -> Vec<(&str, usize)> {
     let latencies = report.latency.iter().map(|row| (row.transport.as_str(), row.size));
     let mut lines: Vec<_> = latencies.collect();
     for line in report.throughput.iter().map(|row| (row.transport.as_str(), row.size)) {
@@ -181,11 +182,11 @@ fn lines(report: &Report) -> Vec<(&str, usize)> {
     lines
 }
 
-fn latency_of<'a>(report: &'a Report, line: (&str, usize)) -> Option<&'a Latency> {
+pub(super) fn latency_of<'a>(report: &'a Report, line: (&str, usize)) -> Option<&'a Latency> {
     report.latency.iter().find(|row| (row.transport.as_str(), row.size) == line)
 }
 
-fn throughput_of<'a>(report: &'a Report, line: (&str, usize)) -> Option<&'a Throughput> {
+pub(super) fn throughput_of<'a>(report: &'a Report, line: (&str, usize)) -> Option<&'a Throughput> {
     report.throughput.iter().find(|row| (row.transport.as_str(), row.size) == line)
 }
 
@@ -197,6 +198,6 @@ fn narrow(cell: &str) -> String {
     format!(" {cell:>6}")
 }
 
-fn microseconds(us: f64) -> String {
+pub(super) fn microseconds(us: f64) -> String {
     units::nanoseconds((us * 1e3) as u64)
 }

@@ -157,8 +157,7 @@ fn receive_run(
                 let measured = window.close(verifier.count);
                 let lost = if one_way { sent.saturating_sub(verifier.count) } else { 0 };
                 verifier.finish(sent - lost)?;
-                let (messages, seconds) = measured.ok_or_else(too_few)?;
-                let row = Throughput::new(&connection.url, size, messages, seconds);
+                let row = Throughput::new(&connection.url, size, measured.ok_or_else(too_few)?);
                 return Ok(if one_way { row.lost(lost) } else { row });
             }
             _ => return Err(Failure::Corrupt("a message of the run is neither data nor its end".to_owned())),

@@ -20,7 +20,24 @@ pub(super) struct Window {
     before: u64,
     /// The last look in the window, or the first behind it.
     last: Option<Moment>,
+    /// Looks in the window, at least `gap` apart.
+    marks: Vec<Moment>,
+    gap: Duration,
 }
+
+/// What a window found.
+#[derive(Debug, PartialEq)]
+pub(super) struct Measured {
+    pub(super) messages: u64,
+    pub(super) seconds: f64,
+    /// Messages per second in parts of it, one after the other.
+    pub(super) windows: Vec<f64>,
+}
+
+/// Looks that are kept; beyond, every other is dropped and the rest are twice as far apart.
+const MARKS_MAX: usize = 32;
+/// Between them at first.
+const GAP: Duration = Duration::from_millis(1);
 
 /// How many had arrived at a time.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +50,16 @@ impl Window {
     /// Of a run that begins now.
     pub(super) fn new(size: usize, warmup: Duration, duration: Option<Duration>) -> Self {
         let stride = (BYTES_PER_LOOK / size.max(1)).clamp(1, 64) as u64;
-        Self { begun: Instant::now(), warmup, duration, stride, before: 0, last: None }
+        Self {
+            begun: Instant::now(),
+            warmup,
+            duration,
+            stride,
+            before: 0,
+            last: None,
+            marks: Vec::with_capacity(MARKS_MAX + 1),
+            gap: GAP,
+        }
     }
 
     /// To be called for each message, with the count of all so far. Whether the window is over.
@@ -54,23 +80,42 @@ impl Window {
             return false;
         }
         self.last = Some(now);
+        if self.marks.last().is_none_or(|mark| now.at - mark.at >= self.gap) {
+            self.marks.push(now);
+            if self.marks.len() > MARKS_MAX {
+                let mut dropped = true;
+                self.marks.retain(|_| {
+                    dropped = !dropped;
+                    !dropped
+                });
+                self.gap *= 2;
+            }
+        }
         is_end(now.at)
     }
 
     /// Messages and seconds of the window, once `count` have come and no more will: of all the run, if that ended before
     /// a message came in the window. `None`: no message came at all.
-    pub(super) fn close(self, count: u64) -> Option<(u64, f64)> {
+    pub(super) fn close(self, count: u64) -> Option<Measured> {
         self.close_at(Moment { count, at: Instant::now() })
     }
 
-    fn close_at(mut self, now: Moment) -> Option<(u64, f64)> {
+    fn close_at(mut self, now: Moment) -> Option<Measured> {
         self.look(now);
         let (before, last, from) = match self.last.filter(|last| last.count > self.before) {
             Some(last) => (self.before, last, self.warmup),
             None => (0, now, Duration::ZERO),
         };
         let seconds = (last.at - self.begun).saturating_sub(from).as_secs_f64();
-        (last.count > before && seconds > 0.0).then(|| (last.count - before, seconds))
+        let rate = |pair: &[Moment]| {
+            let seconds = (pair[1].at - pair[0].at).as_secs_f64();
+            (pair[1].count - pair[0].count) as f64 / seconds.max(1e-9)
+        };
+        (last.count > before && seconds > 0.0).then(|| Measured {
+            messages: last.count - before,
+            seconds,
+            windows: self.marks.windows(2).map(rate).collect(),
+        })
     }
 }
 
@@ -88,8 +133,8 @@ mod tests {
             now = Moment { count: now.count + 1, at: window.begun + MS * *ms };
             window.look(now);
         }
-        let (count, seconds) = window.close_at(now)?;
-        Some((count, Duration::from_secs_f64(seconds).as_millis()))
+        let Measured { messages, seconds, .. } = window.close_at(now)?;
+        Some((messages, Duration::from_secs_f64(seconds).as_millis()))
     }
 
     #[test]
@@ -123,6 +168,21 @@ mod tests {
         assert_eq!(found(1000, Some(1), &[0, 10, 20]), Some((3, 20)));
         assert_eq!(found(0, Some(10), &[]), None);
         assert_eq!(found(0, Some(10), &[0]), None);
+    }
+
+    #[test]
+    fn parts_of_a_window_have_rates_of_their_own_and_stay_few() {
+        let mut window = Window::new(BYTES_PER_LOOK, MS * 10, None);
+        // One per millisecond for a second, then two.
+        let mut now = Moment { count: 0, at: window.begun };
+        for ms in 1..=2000 {
+            now = Moment { count: now.count + if ms <= 1000 { 1 } else { 2 }, at: window.begun + MS * ms };
+            window.look(now);
+        }
+        let windows = window.close_at(now).unwrap().windows;
+        assert!((10..MARKS_MAX).contains(&windows.len()), "{windows:?}");
+        assert!((windows[0] - 1000.0).abs() < 1.0, "{windows:?}");
+        assert!((windows[windows.len() - 1] - 2000.0).abs() < 1.0, "{windows:?}");
     }
 
     #[test]

@@ -1,0 +1,527 @@
+//! `fabriq bench compare`: what got slower or faster between two reports, beyond their noise. Measures nothing.
+//!
+//! Noise is learnt from the windows of each run: parts of the time that was measured, each with a figure of its own. From
+//! both sides' windows as many are drawn again and again, with replacement (a bootstrap; of several runs first the runs, then
+//! windows of each, since runs differ by more than their parts). The ratios of the medians of all draws make an interval
+//! that holds 99 % of them. A figure has changed when all of the interval lies beyond the threshold.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::report::{Latency, Report, Throughput};
+use super::table::NONE;
+use crate::failure::{Failure, note};
+use crate::info::{print, to_json};
+use crate::units;
+
+/// Draws of a bootstrap.
+const DRAWS: usize = 2000;
+/// What lies beyond the interval on either side. Of some dozens of figures, hardly one is beyond by chance.
+const TAIL: f64 = 0.005;
+/// The draws are the same in every run: the verdict on two files does not change.
+const SEED: u64 = 0x5eed_0fab_71c0_ffee;
+
+const EXAMPLES: &str = "\
+Examples:
+  fabriq bench --json > before.json; maintenance; fabriq bench --json > after.json
+  fabriq bench compare before.json after.json && echo as fast as before
+  fabriq bench compare monday.json friday.json --before tuesday.json --after saturday.json --threshold 5%
+
+A figure counts as slower when it takes more than --threshold longer, with noise taken into account: the whole interval of \
+its change, which holds 99 % of what the noise in both reports can make of it, is beyond the threshold. One run a side \
+knows only the noise within a run; give more runs with --before and --after.
+
+Exit codes: 0 nothing is slower, 5 something is (or a transport that there was before now fails), 2 the reports are of \
+different hosts or options, or unreadable.";
+
+/// Say what got slower or faster between two reports, noise taken into account
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// What `fabriq bench --json` printed before
+    #[arg(value_name = "BEFORE")]
+    first: PathBuf,
+
+    /// What it printed after
+    #[arg(value_name = "AFTER")]
+    second: PathBuf,
+
+    /// One more run of before; repeatable
+    #[arg(long, value_name = "JSON")]
+    before: Vec<PathBuf>,
+
+    /// One more run of after; repeatable
+    #[arg(long, value_name = "JSON")]
+    after: Vec<PathBuf>,
+
+    /// How much longer a message may take
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = parse_percent)]
+    threshold: f64,
+
+    /// Compare reports of different hosts or options all the same
+    #[arg(long)]
+    anyway: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A share: `10%` or `10` is 0.1.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end();
+    match number.parse::<f64>() {
+        Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("write a percentage, as in 10%".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let read = |first: &PathBuf, more: &[PathBuf]| {
+        std::iter::once(first).chain(more).map(|path| Report::read(path)).collect::<Result<Vec<_>, _>>()
+    };
+    let (before, after) = (read(&args.first, &args.before)?, read(&args.second, &args.after)?);
+    let mut differences = Vec::new();
+    for other in before[1..].iter().chain(&after) {
+        differences.extend(different(&before[0], other));
+    }
+    differences.sort();
+    differences.dedup();
+    if !differences.is_empty() {
+        let text = differences.join("; ");
+        if !args.anyway {
+            return Err(Failure::Usage(format!(
+                "these reports cannot be compared: {text}; measure again with the same options on the same host, or say \
+                 --anyway"
+            )));
+        }
+        note(&format!("comparing all the same: {text}"));
+    }
+    if before[0].host.line() != after[0].host.line() {
+        note(&format!("before: {}; after: {}", before[0].host.line(), after[0].host.line()));
+    }
+    let comparison = Comparison::new(&before, &after, args.threshold);
+    print(&if args.json { to_json(&comparison)? } else { comparison.text(before.len() + after.len() > 2) })?;
+    comparison.verdict()
+}
+
+/// Why two reports do not belong together, apart from what is compared: version and system.
+fn different(one: &Report, other: &Report) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut differ = |what: &str, one: &str, other: &str| {
+        if one != other {
+            differences.push(format!("{what} `{one}` and `{other}`"));
+        }
+    };
+    let (host, its) = (&one.host, &other.host);
+    differ("hosts", &host.name, &its.name);
+    differ("processors", &host.processor_line(), &its.processor_line());
+    differ("builds", &host.build, &its.build);
+    let times = |report: &Report| match &report.load {
+        Some(load) => format!("{} s after {} s", load.duration_seconds, load.warmup_seconds),
+        None => "told by the other side".to_owned(),
+    };
+    differ("times", &times(one), &times(other));
+    let load = |report: &Report| {
+        let mut rates: Vec<_> =
+            report.latency.iter().map(|row| row.rate_asked.map(units::per_second)).collect();
+        rates.dedup();
+        let rate =
+            |rate: Option<String>| rate.map_or("closed loop".to_owned(), |rate| format!("{rate} msg/s"));
+        rates.into_iter().map(rate).collect::<Vec<_>>().join(", ")
+    };
+    if !one.latency.is_empty() && !other.latency.is_empty() {
+        differ("loads", &load(one), &load(other));
+    }
+    for (name, a, b) in [("latency", keys(one).0, keys(other).0), ("throughput", keys(one).1, keys(other).1)]
+    {
+        let only = |these: &[Key], those: &[Key], report: &Report| {
+            let gone = these.iter().filter(|key| !those.contains(key) && !is_broken(report, &key.0));
+            gone.map(|(transport, size)| format!("{transport} {}", units::size(*size))).collect::<Vec<_>>()
+        };
+        for text in [only(&a, &b, other), only(&b, &a, one)] {
+            if !text.is_empty() {
+                differences.push(format!("only one has the {name} of {}", text.join(", ")));
+            }
+        }
+    }
+    differences
+}
+
+/// Transport and size.
+type Key = (String, usize);
+
+/// What a report has latencies of, and throughputs.
+fn keys(report: &Report) -> (Vec<Key>, Vec<Key>) {
+    let latency = report.latency.iter().map(|row| (row.transport.clone(), row.size));
+    let throughput = report.throughput.iter().map(|row| (row.transport.clone(), row.size));
+    (latency.collect(), throughput.collect())
+}
+
+/// Whether the host was asked for that transport, and could not.
+fn is_broken(report: &Report, transport: &str) -> bool {
+    let left = report.failed.iter().chain(&report.skipped).flatten();
+    left.into_iter().any(|left| left.transport == transport)
+}
+
+/// Everything that was compared.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    threshold: f64,
+    slower: usize,
+    faster: usize,
+    /// Before and not after, since the transport fails now or cannot run any more.
+    missing: usize,
+    figures: Vec<Figure>,
+}
+
+/// One figure on both sides.
+#[derive(Debug, Serialize)]
+struct Figure {
+    transport: String,
+    size: usize,
+    figure: &'static str,
+    /// Medians of the windows; of a report without windows, its figure.
+    before: f64,
+    after: Option<f64>,
+    /// How much longer a message takes: 0.1 is 10 % longer, -0.1 a tenth less.
+    longer: Option<f64>,
+    /// What the noise can make of it; `None`: of a report without windows nobody knows.
+    interval: Option<[f64; 2]>,
+    verdict: Verdict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Same,
+    Slower,
+    Faster,
+    Missing,
+}
+
+/// A figure of one report.
+#[derive(Debug)]
+struct Found {
+    value: f64,
+    windows: Vec<f64>,
+}
+
+/// A figure that reports have.
+struct Kind {
+    name: &'static str,
+    /// Whether more is better.
+    rate: bool,
+    of: fn(&Report, &Key) -> Option<Found>,
+}
+
+fn latency<'a>(report: &'a Report, key: &Key) -> Option<&'a Latency> {
+    report.latency.iter().find(|row| row.transport == key.0 && row.size == key.1)
+}
+
+fn throughput<'a>(report: &'a Report, key: &Key) -> Option<&'a Throughput> {
+    report.throughput.iter().find(|row| row.transport == key.0 && row.size == key.1)
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "p50",
+        rate: false,
+        of: |report, key| {
+            let row = latency(report, key)?;
+            Some(Found {
+                value: row.p50_us,
+                windows: row.windows.iter().map(|window| window.p50_us).collect(),
+            })
+        },
+    },
+    Kind {
+        name: "p99",
+        rate: false,
+        of: |report, key| {
+            let row = latency(report, key)?;
+            Some(Found {
+                value: row.p99_us,
+                windows: row.windows.iter().map(|window| window.p99_us).collect(),
+            })
+        },
+    },
+    Kind {
+        name: "msg/s",
+        rate: true,
+        of: |report, key| {
+            let row = throughput(report, key)?;
+            Some(Found { value: row.messages_per_second, windows: row.windows.clone() })
+        },
+    },
+];
+
+impl Comparison {
+    fn new(before: &[Report], after: &[Report], threshold: f64) -> Self {
+        let mut random = Random(SEED);
+        let mut figures = Vec::new();
+        for kind in &KINDS {
+            let (latencies, throughputs) = keys(&before[0]);
+            for key in if kind.rate { throughputs } else { latencies } {
+                let side = |reports: &[Report]| {
+                    Side::new(reports.iter().filter_map(|report| (kind.of)(report, &key)))
+                };
+                let Some(old) = side(before) else { continue };
+                let new = side(after);
+                if new.is_none() && !after.iter().any(|report| is_broken(report, &key.0)) {
+                    continue;
+                }
+                figures.push(Figure::new(kind, key, &old, new.as_ref(), threshold, &mut random));
+            }
+        }
+        let count = |verdict| figures.iter().filter(|figure| figure.verdict == verdict).count();
+        let (slower, faster) = (count(Verdict::Slower), count(Verdict::Faster));
+        Self { threshold, slower, faster, missing: count(Verdict::Missing), figures }
+    }
+
+    fn text(&self, several: bool) -> String {
+        let mut text = format!(
+            "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {:<20}\n",
+            "transport", "size", "figure", "before", "after", "change", "99 % interval"
+        );
+        for figure in &self.figures {
+            let rate = figure.figure == "msg/s";
+            let value = |value: f64| match rate {
+                true => units::per_second(value),
+                false => units::nanoseconds((value * 1e3) as u64),
+            };
+            // As the figure itself changes: of a rate, less is slower.
+            let change = |longer: f64| {
+                let change = if rate { 1.0 / (1.0 + longer) - 1.0 } else { longer };
+                format!("{:+.1} %", change * 100.0)
+            };
+            let interval = figure.interval.map_or(NONE.to_owned(), |[low, high]| {
+                let (low, high) = if rate { (high, low) } else { (low, high) };
+                format!("{} to {}", change(low), change(high))
+            });
+            let verdict = match figure.verdict {
+                Verdict::Same => "",
+                Verdict::Slower => "SLOWER",
+                Verdict::Faster => "faster",
+                Verdict::Missing => "MISSING",
+            };
+            let _ = writeln!(
+                text,
+                "{}",
+                format!(
+                    "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {interval:<20} {verdict}",
+                    figure.transport,
+                    units::size(figure.size),
+                    figure.figure,
+                    value(figure.before),
+                    figure.after.map_or(NONE.to_owned(), value),
+                    figure.longer.map_or(NONE.to_owned(), change),
+                )
+                .trim_end()
+            );
+        }
+        let _ = writeln!(text, "\n{}", self.summary());
+        if !several {
+            text += "One run of each: noise between runs is not in the intervals. Add runs with --before and --after.\n";
+        }
+        if self.figures.iter().any(|figure| figure.after.is_some() && figure.interval.is_none()) {
+            text += "Without an interval: one of the reports has no windows, and the noise is not known.\n";
+        }
+        text
+    }
+
+    fn summary(&self) -> String {
+        let Self { threshold, slower, faster, missing, figures } = self;
+        let mut text = format!(
+            "of {} figures {slower} are slower by more than {} %, {faster} are faster",
+            figures.len(),
+            (threshold * 1e4).round() / 100.0
+        );
+        if *missing > 0 {
+            let _ = write!(text, ", {missing} are missing");
+        }
+        text
+    }
+
+    fn verdict(&self) -> Result<(), Failure> {
+        match (self.figures.is_empty(), self.slower + self.missing) {
+            (true, _) => Err(Failure::Usage("the reports have no figure in common".to_owned())),
+            (false, 0) => Ok(()),
+            (false, _) => Err(Failure::Slower(self.summary())),
+        }
+    }
+}
+
+/// One figure in all runs of a side.
+#[derive(Debug)]
+struct Side {
+    /// Of each run its windows; of a run without any, nothing.
+    runs: Vec<Vec<f64>>,
+    value: f64,
+}
+
+impl Side {
+    fn new(runs: impl Iterator<Item = Found>) -> Option<Self> {
+        let (values, mut runs): (Vec<f64>, Vec<Vec<f64>>) = runs.map(|run| (run.value, run.windows)).unzip();
+        if values.is_empty() {
+            return None;
+        }
+        // One or two windows tell no noise.
+        if runs.iter().any(|run| run.len() < 3) {
+            runs.clear();
+        }
+        let mut all = runs.concat();
+        if all.is_empty() {
+            all = values;
+        }
+        Some(Self { value: median(&mut all), runs })
+    }
+
+    /// The median of a draw.
+    fn draw(&self, random: &mut Random, place: &mut Vec<f64>) -> f64 {
+        place.clear();
+        for _ in 0..self.runs.len() {
+            let run = &self.runs[random.below(self.runs.len())];
+            place.extend((0..run.len()).map(|_| run[random.below(run.len())]));
+        }
+        median(place)
+    }
+}
+
+impl Figure {
+    fn new(
+        kind: &Kind,
+        (transport, size): Key,
+        before: &Side,
+        after: Option<&Side>,
+        threshold: f64,
+        random: &mut Random,
+    ) -> Self {
+        let figure = kind.name;
+        let Some(after) = after else {
+            let (before, verdict) = (before.value, Verdict::Missing);
+            return Self {
+                transport,
+                size,
+                figure,
+                before,
+                after: None,
+                longer: None,
+                interval: None,
+                verdict,
+            };
+        };
+        let longer = |before: f64, after: f64| match kind.rate {
+            true => before / after.max(1e-12) - 1.0,
+            false => after / before.max(1e-12) - 1.0,
+        };
+        let change = longer(before.value, after.value);
+        let interval = (!before.runs.is_empty() && !after.runs.is_empty()).then(|| {
+            let mut place = Vec::new();
+            let mut draws: Vec<f64> = (0..DRAWS)
+                .map(|_| longer(before.draw(random, &mut place), after.draw(random, &mut place)))
+                .collect();
+            draws.sort_by(f64::total_cmp);
+            let at = |share: f64| draws[((DRAWS - 1) as f64 * share).round() as usize];
+            [at(TAIL), at(1.0 - TAIL)]
+        });
+        let [low, high] = interval.unwrap_or([change; 2]);
+        let verdict = match () {
+            () if low > threshold => Verdict::Slower,
+            // As much the other way: twice as fast is the opposite of twice as long.
+            () if high < 1.0 / (1.0 + threshold) - 1.0 => Verdict::Faster,
+            () => Verdict::Same,
+        };
+        let (before, after, longer) = (before.value, Some(after.value), Some(change));
+        Self { transport, size, figure, before, after, longer, interval, verdict }
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        len if len % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// SplitMix64: a small generator that is good enough for draws.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Windows around a value, by so much noise.
+    fn side(value: f64, noise: f64, runs: usize, seed: u64) -> Side {
+        let mut random = Random(seed);
+        let mut window = || value * (1.0 + noise * (random.below(2001) as f64 / 1000.0 - 1.0));
+        Side::new((0..runs).map(|_| Found { value, windows: (0..10).map(|_| window()).collect() })).unwrap()
+    }
+
+    fn verdict(kind: &Kind, before: &Side, after: &Side) -> Verdict {
+        let key = ("tcp".to_owned(), 64);
+        Figure::new(kind, key, before, Some(after), 0.1, &mut Random(SEED)).verdict
+    }
+
+    #[test]
+    fn noise_alone_is_no_change_and_a_change_beyond_it_is() {
+        for seed in 0..40 {
+            let (before, same) = (side(10.0, 0.1, 1, seed), side(10.0, 0.1, 1, seed + 1000));
+            for kind in &KINDS {
+                assert_eq!(verdict(kind, &before, &same), Verdict::Same, "seed {seed}");
+            }
+            let half_more = side(15.0, 0.1, 1, seed + 2000);
+            assert_eq!(verdict(&KINDS[0], &before, &half_more), Verdict::Slower, "seed {seed}");
+            assert_eq!(verdict(&KINDS[0], &half_more, &before), Verdict::Faster, "seed {seed}");
+            // A rate is better the other way.
+            assert_eq!(verdict(&KINDS[2], &before, &half_more), Verdict::Faster, "seed {seed}");
+            assert_eq!(verdict(&KINDS[2], &half_more, &before), Verdict::Slower, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_change_within_the_threshold_is_none_however_sure_it_is() {
+        assert_eq!(verdict(&KINDS[0], &side(10.0, 0.0, 1, 1), &side(10.9, 0.0, 1, 2)), Verdict::Same);
+        assert_eq!(verdict(&KINDS[0], &side(10.0, 0.0, 1, 1), &side(11.1, 0.0, 1, 2)), Verdict::Slower);
+    }
+
+    #[test]
+    fn runs_that_differ_by_more_than_their_parts_widen_the_interval() {
+        // Each run is quiet in itself, and 20 % away from the next.
+        let runs = |values: &[f64]| {
+            Side::new(values.iter().map(|&value| Found { value, windows: vec![value; 10] })).unwrap()
+        };
+        let (before, after) = (runs(&[10.0, 8.0, 12.0]), runs(&[12.0, 9.0, 13.0]));
+        assert_eq!(verdict(&KINDS[0], &before, &after), Verdict::Same);
+        // Of one run each nobody could know.
+        assert_eq!(verdict(&KINDS[0], &runs(&[10.0]), &runs(&[12.0])), Verdict::Slower);
+    }
+
+    #[test]
+    fn percentages() {
+        assert_eq!(
+            (parse_percent("10%"), parse_percent("2.5 %"), parse_percent("0")),
+            (Ok(0.1), Ok(0.025), Ok(0.0))
+        );
+        assert!(parse_percent("ten").is_err() && parse_percent("-1%").is_err());
+    }
+}
