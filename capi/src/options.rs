@@ -74,16 +74,11 @@ const BINDTODEVICE: c_int = 92;
 
 /// Numbers that are kept and given back: their default, least and largest value. They tune what the kernel or another
 /// transport does and change no message.
-const IDLE: [(c_int, c_int, c_int, c_int); 12] = [
+const IDLE: [(c_int, c_int, c_int, c_int); 7] = [
     (RATE, 100, 1, c_int::MAX),
     (RECOVERY_IVL, 10_000, 0, c_int::MAX),
     (MULTICAST_HOPS, 1, 1, c_int::MAX),
     (MULTICAST_MAXTPDU, 1500, 1, c_int::MAX),
-    (TCP_KEEPALIVE, -1, -1, 1),
-    (TCP_KEEPALIVE_CNT, -1, -1, c_int::MAX),
-    (TCP_KEEPALIVE_IDLE, -1, -1, c_int::MAX),
-    (TCP_KEEPALIVE_INTVL, -1, -1, c_int::MAX),
-    (TOS, 0, 0, c_int::MAX),
     (TCP_MAXRT, 0, 0, c_int::MAX),
     // With a descriptor, bind and connect are refused.
     (USE_FD, -1, -1, c_int::MAX),
@@ -94,7 +89,7 @@ const IDLE: [(c_int, c_int, c_int, c_int); 12] = [
 const ABSENT: [c_int; 3] = [ROUTER_RAW, PLAIN_SERVER, CURVE_SERVER];
 
 /// Texts that are kept; with one that is not empty, bind and connect are refused.
-const TEXTS: [c_int; 3] = [ZAP_DOMAIN, SOCKS_PROXY, BINDTODEVICE];
+const TEXTS: [c_int; 2] = [ZAP_DOMAIN, SOCKS_PROXY];
 
 fn millis(value: c_int) -> Result<Option<Duration>> {
     match value {
@@ -152,6 +147,7 @@ fn change(options: &mut Options, option: c_int, value: c_int) -> Result<()> {
         XPUB_NODROP => options.xpub_nodrop = switch(value)?,
         INVERT_MATCHING => options.invert_matching = switch(value)?,
         IMMEDIATE => options.immediate = switch(value)?,
+        TOS => options.type_of_service = at_least(value)?,
         STREAM_NOTIFY => options.stream_notify = switch(value)?,
         CONFLATE => options.conflate = switch(value)?,
         // libzmq takes any number for a yes here.
@@ -186,6 +182,7 @@ fn value_of(options: &Options, option: c_int) -> Option<c_int> {
         IPV6 => options.ipv6.into(),
         INVERT_MATCHING => options.invert_matching.into(),
         IMMEDIATE => options.immediate.into(),
+        TOS => options.type_of_service.into(),
         STREAM_NOTIFY => options.stream_notify.into(),
         CONFLATE => options.conflate.into(),
         REQ_CORRELATE => options.req_correlate.into(),
@@ -246,7 +243,33 @@ fn set(sock: &Sock, option: c_int, value: &[u8]) -> Result<()> {
             sock.socket.set_options(|options| options.max_message_size = max).map_err(failed)
         }
         AFFINITY if value.len() == 8 => keep(sock, option, value),
-        BINDTODEVICE | SOCKS_PROXY | ZAP_DOMAIN if value.len() <= 255 => keep(sock, option, value),
+        BINDTODEVICE => {
+            let name = std::str::from_utf8(value).map_err(|_| libc::EINVAL)?;
+            let device = match name.trim_end_matches('\0') {
+                "" => None,
+                name => Some(fabriq::Device::new(name).ok_or(libc::EINVAL)?),
+            };
+            sock.socket.set_options(|options| options.device = device).map_err(failed)
+        }
+        TCP_KEEPALIVE | TCP_KEEPALIVE_CNT | TCP_KEEPALIVE_IDLE | TCP_KEEPALIVE_INTVL => {
+            let number = number(value)?;
+            if number < -1
+                || (option == TCP_KEEPALIVE && number > 1)
+                || (option != TCP_KEEPALIVE && number == 0)
+            {
+                return Err(libc::EINVAL);
+            }
+            keep(sock, option, value)?;
+            let kept = |option| kept_number(sock, option).unwrap_or(-1);
+            let seconds = |option| u64::try_from(kept(option)).ok().map(Duration::from_secs);
+            let keepalive = (kept(TCP_KEEPALIVE) == 1).then(|| fabriq::Keepalive {
+                idle: seconds(TCP_KEEPALIVE_IDLE),
+                interval: seconds(TCP_KEEPALIVE_INTVL),
+                count: u32::try_from(kept(TCP_KEEPALIVE_CNT)).ok(),
+            });
+            sock.socket.set_options(|options| options.keepalive = keepalive).map_err(failed)
+        }
+        SOCKS_PROXY | ZAP_DOMAIN if value.len() <= 255 => keep(sock, option, value),
         _ if ABSENT.contains(&option) => match number(value)? {
             0 => Ok(()),
             _ => Err(libc::EINVAL),
@@ -265,6 +288,11 @@ fn set(sock: &Sock, option: c_int, value: &[u8]) -> Result<()> {
             changed
         }
     }
+}
+
+/// A number that is only kept.
+fn kept_number(sock: &Sock, option: c_int) -> Option<c_int> {
+    number(locked(&sock.local).idle_options.get(&option)?).ok()
 }
 
 fn keep(sock: &Sock, option: c_int, value: &[u8]) -> Result<()> {
@@ -288,6 +316,14 @@ fn get(sock: &Sock, option: c_int) -> Result<Vec<u8>> {
         MAXMSGSIZE => {
             let max = options.max_message_size.map_or(-1, |max| max.try_into().unwrap_or(i64::MAX));
             return Ok(max.to_ne_bytes().to_vec());
+        }
+        BINDTODEVICE => {
+            let mut name = options.device.map_or(Vec::new(), |device| device.as_bytes().to_vec());
+            name.push(0);
+            return Ok(name);
+        }
+        TCP_KEEPALIVE | TCP_KEEPALIVE_CNT | TCP_KEEPALIVE_IDLE | TCP_KEEPALIVE_INTVL => {
+            kept_number(sock, option).unwrap_or(-1)
         }
         AFFINITY => return Ok(kept().unwrap_or_else(|| vec![0; 8])),
         _ if TEXTS.contains(&option) => {

@@ -32,8 +32,8 @@ pub use messaging::{
     poll_with_fds, proxy, proxy_async,
 };
 pub use transport_core::{
-    DownReason, Endpoint, EndpointError, Flow, Frame, FrameMut, Loss, OpenError, Recovery, Transport,
-    Violation,
+    Device, DownReason, Endpoint, EndpointError, Flow, Frame, FrameMut, Keepalive, Loss, OpenError, Recovery,
+    Transport, Violation,
 };
 
 /// Every transport of this build, also those that this host cannot run; [`Transport::unavailable`] says why.

@@ -1,11 +1,12 @@
 //! The helper thread that resolves host names, since the system's resolver blocks. Started by the first name; ends with
 //! its driver.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 
+use nix::ifaddrs::getifaddrs;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use transport_core::{OpenId, Wake};
@@ -24,6 +25,8 @@ pub struct Question {
     pub source: Option<Place>,
     /// Whether IPv6 addresses are of use.
     pub ipv6: bool,
+    /// Whether `target` is of this host, to listen there: then a name may be that of an interface. So may a source's always.
+    pub here: bool,
 }
 
 /// The addresses of a question, or why there are none.
@@ -104,19 +107,44 @@ impl Names {
 
 fn resolve(question: &Question) -> Result<Resolved, String> {
     let sources = match &question.source {
-        Some(source) => addresses(source, question.ipv6)?,
+        Some(source) => addresses(source, question.ipv6, true)?,
         None => Vec::new(),
     };
-    Ok(Resolved { targets: addresses(&question.target, question.ipv6)?, sources })
+    Ok(Resolved { targets: addresses(&question.target, question.ipv6, question.here)?, sources })
 }
 
-fn addresses(place: &Place, ipv6: bool) -> Result<Vec<SocketAddr>, String> {
+/// The addresses of an interface of that name; none, if there is no such interface.
+fn of_interface(name: &str, port: u16, ipv6: bool) -> Vec<SocketAddr> {
+    let Ok(listed) = getifaddrs() else { return Vec::new() };
+    let found = listed.filter(|it| it.interface_name == name).filter_map(|it| it.address);
+    let mut found: Vec<_> = found
+        .filter_map(|address| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => Some(SocketAddr::new(v4.ip().into(), port)),
+            // With its zone, which link-local addresses need.
+            (_, Some(v6)) => Some(SocketAddrV6::new(v6.ip(), port, 0, v6.scope_id()).into()),
+            _ => None,
+        })
+        .filter(|address| ipv6 || address.is_ipv4())
+        .take(NAME_ADDRESSES_MAX)
+        .collect();
+    // One is listened at: the one that everybody can reach.
+    found.sort_by_key(|address| !address.is_ipv4());
+    found
+}
+
+fn addresses(place: &Place, ipv6: bool, here: bool) -> Result<Vec<SocketAddr>, String> {
     if let Some(numeric) = place.numeric(ipv6) {
         return numeric.map(|address| vec![address]).map_err(|error| error.to_string());
     }
     let Host::Name(name) = &place.host else {
         return Ok(Vec::new());
     };
+    if here {
+        let found = of_interface(name, place.port, ipv6);
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
     let found: Vec<SocketAddr> = (name.as_str(), place.port)
         .to_socket_addrs()
         .map_err(|error| {

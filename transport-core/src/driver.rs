@@ -258,11 +258,78 @@ pub struct Tuning {
     pub backlog: u32,
     /// Whether names and wildcards may mean IPv6.
     pub ipv6: bool,
+    /// Probes of the system's on a quiet connection; `None` leaves them to it.
+    pub keepalive: Option<Keepalive>,
+    /// The type of service of what is sent, as in the IP header; 0 leaves it to the system (RFC 2474, RFC 3168).
+    pub type_of_service: u8,
+    /// The only network device that may be used.
+    pub device: Option<Device>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { send_buffer: None, receive_buffer: None, backlog: 100, ipv6: false }
+        Self {
+            send_buffer: None,
+            receive_buffer: None,
+            backlog: 100,
+            ipv6: false,
+            keepalive: None,
+            type_of_service: 0,
+            device: None,
+        }
+    }
+}
+
+/// The system's probes of a quiet TCP connection (tcp(7)). What is `None` is as the system has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe, to the second; at least one.
+    pub idle: Option<Duration>,
+    /// Between two probes, to the second; at least one.
+    pub interval: Option<Duration>,
+    /// Probes without an answer until the connection counts as gone; at least one.
+    pub count: Option<u32>,
+}
+
+pub use device::Device;
+mod device {
+    use std::fmt;
+
+    /// The name of a network device: 1 to 15 bytes (netdevice(7), IFNAMSIZ).
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub struct Device {
+        name: [u8; 15],
+        len: u8,
+    }
+
+    impl Device {
+        /// `None`: that can be no device's name.
+        pub fn new(name: &str) -> Option<Self> {
+            let of_name = |byte: u8| byte > b' ' && byte != b'/' && byte != b':' && byte != 0x7F;
+            if name.is_empty() || name.len() > 15 || !name.bytes().all(of_name) {
+                return None;
+            }
+            let mut device = Self { name: [0; 15], len: name.len() as u8 };
+            device.name[..name.len()].copy_from_slice(name.as_bytes());
+            Some(device)
+        }
+
+        /// Its bytes.
+        pub fn as_bytes(&self) -> &[u8] {
+            &self.name[..usize::from(self.len)]
+        }
+    }
+
+    impl fmt::Display for Device {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&String::from_utf8_lossy(self.as_bytes()))
+        }
+    }
+
+    impl fmt::Debug for Device {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fmt::Display::fmt(self, f)
+        }
     }
 }
 

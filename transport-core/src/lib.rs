@@ -29,8 +29,8 @@ mod slab;
 pub use capability::{Capabilities, Delivery, Flow, Loss, SessionKind, Topology};
 pub use deferral::{Deferral, defer_call};
 pub use driver::{
-    Armed, Close, Completion, Driver, DriverEnv, Grant, Hello, Identity, LinkLimits, MechanismName, Open,
-    PeerInfo, Progress, Recovery, Refused, RefusedReason, Role, Transport, Tuning, Wake,
+    Armed, Close, Completion, Device, Driver, DriverEnv, Grant, Hello, Identity, Keepalive, LinkLimits,
+    MechanismName, Open, PeerInfo, Progress, Recovery, Refused, RefusedReason, Role, Transport, Tuning, Wake,
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DownReason, OpenError, Violation};

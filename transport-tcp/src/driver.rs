@@ -666,7 +666,9 @@ impl Driver for TcpDriver {
         match located {
             Located::Here(routes) => self.set_out(open, role, routes),
             Located::Names { target, source } => {
-                if let Err((why, error)) = self.ask(Question { open, target, source, ipv6: tuning.ipv6 }) {
+                if let Err((why, error)) =
+                    self.ask(Question { open, target, source, ipv6: tuning.ipv6, here: role == Role::Bind })
+                {
                     self.opens.remove(open);
                     return Err(OpenError::System { endpoint: failed, why, errno: error.raw_os_error() });
                 }

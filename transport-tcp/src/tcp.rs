@@ -9,7 +9,7 @@ use hosts::{Host, Place, Resolved};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use socket2::SockRef;
-use transport_core::{Endpoint, OpenError, Role};
+use transport_core::{Endpoint, Keepalive, OpenError, Role};
 
 use crate::address::{Located, Route};
 use crate::limits::UNSENT_LOW;
@@ -127,7 +127,33 @@ fn open(address: &SocketAddr, settings: &Settings) -> Result<OwnedFd, Errno> {
     if let Some(bytes) = settings.tuning.receive_buffer {
         sockopt::set_socket_recv_buffer_size(&fd, bytes as usize)?;
     }
+    if let Some(keepalive) = &settings.tuning.keepalive {
+        keep_alive(&fd, keepalive)?;
+    }
+    match (settings.tuning.type_of_service, address.is_ipv4()) {
+        (0, _) => {}
+        (tos, true) => sockopt::set_ip_tos(&fd, tos)?,
+        (tos, false) => sockopt::set_ipv6_tclass(&fd, tos.into())?,
+    }
+    if let Some(device) = &settings.tuning.device {
+        let bound = SockRef::from(&fd).bind_device(Some(device.as_bytes()));
+        bound.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+    }
     Ok(fd)
+}
+
+fn keep_alive(fd: &OwnedFd, keepalive: &Keepalive) -> Result<(), Errno> {
+    sockopt::set_socket_keepalive(fd, true)?;
+    if let Some(idle) = keepalive.idle {
+        sockopt::set_tcp_keepidle(fd, idle)?;
+    }
+    if let Some(interval) = keepalive.interval {
+        sockopt::set_tcp_keepintvl(fd, interval)?;
+    }
+    if let Some(count) = keepalive.count {
+        sockopt::set_tcp_keepcnt(fd, count)?;
+    }
+    Ok(())
 }
 
 /// A listening socket, and the address it really has.
@@ -194,6 +220,7 @@ fn connection(fd: OwnedFd, peer: &SocketAddr) -> Connection {
 fn refusal(error: Errno) -> Refusal {
     let remedy = match error {
         Errno::ACCESS | Errno::PERM => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+        Errno::NODEV => "; no network device has that name: `ip link` lists those that there are",
         Errno::AFNOSUPPORT => "; this host has that address family switched off",
         _ => return error.into(),
     };

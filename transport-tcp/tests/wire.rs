@@ -8,10 +8,10 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use host::{Host, Random, greeting, loopback, open};
-use rustix::net::{AddressFamily, SocketType, bind, socket};
+use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 use transport_core::{
-    Armed, Close, Completion, DownReason, Flags, Frame, Grant, Hello, LinkLimits, OpenError, Part, Progress,
-    Role, Violation,
+    Armed, Close, Completion, Device, DownReason, Flags, Frame, Grant, Hello, Keepalive, LinkLimits, Open,
+    OpenError, Part, Progress, Role, Tuning, Violation,
 };
 
 /// The revision of ZMTP between 1.0 and 2.0.
@@ -746,4 +746,63 @@ fn peers_of_older_versions_exchange_parts() {
             host.down(link);
         }
     }
+}
+
+/// Binds and dials with `tuning`, and gives the descriptors of both ends.
+fn tuned(url: &str, tuning: Tuning) -> Result<(Host, [i32; 2]), OpenError> {
+    let mut host = Host::new();
+    let bound = host.driver.open(Open { tuning, ..open(url, Role::Bind) })?;
+    let said = host.until("Bound or Failed", |c| {
+        matches!(c, Completion::Bound { open: of, .. } | Completion::Failed { open: of, .. } if *of == bound)
+    });
+    let endpoint = match said {
+        Completion::Bound { endpoint, .. } => endpoint,
+        Completion::Failed { error, .. } => return Err(error),
+        _ => unreachable!(),
+    };
+    host.driver.open(Open { tuning, ..open(endpoint.as_str(), Role::Connect) })?;
+    let mut fd = || match host.until("Up", |c| matches!(c, Completion::Up { .. })) {
+        Completion::Up { peer, .. } => peer.fd,
+        _ => unreachable!(),
+    };
+    let fds = [fd(), fd()];
+    Ok((host, fds))
+}
+
+#[test]
+fn tuning_reaches_both_ends_of_a_connection() {
+    let keepalive = Keepalive { idle: Some(Duration::from_secs(77)), interval: None, count: Some(3) };
+    let tuning = Tuning {
+        keepalive: Some(keepalive),
+        type_of_service: 0x28,
+        device: Some(Device::new("lo").unwrap()),
+        ..Tuning::default()
+    };
+    let (_host, fds) = tuned("tcp://127.0.0.1:*", tuning).unwrap();
+    for fd in fds {
+        // SAFETY: the driver keeps both connections open until the host is dropped, at the end.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        assert!(sockopt::socket_keepalive(fd).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(fd).unwrap(), Duration::from_secs(77));
+        assert_eq!(sockopt::tcp_keepcnt(fd).unwrap(), 3);
+        assert_eq!(sockopt::ip_tos(fd).unwrap(), 0x28);
+    }
+    let device = Device::new("nosuch0");
+    let error = tuned("tcp://127.0.0.1:*", Tuning { device, ..Tuning::default() }).map(drop).unwrap_err();
+    assert!(error.to_string().contains("ip link"), "{error}");
+    for name in ["", "a/b", "a name", "sixteen_bytes_on"] {
+        assert!(Device::new(name).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_listener_may_name_its_interface() {
+    let mut host = Host::new();
+    let (_, endpoint) = host.bind("tcp://lo:*");
+    assert!(endpoint.address().starts_with("127.0.0.1:"), "{endpoint}");
+    // So may whoever dials, of itself.
+    let url = format!("tcp://lo:*;{}", endpoint.address());
+    host.driver.open(open(&url, Role::Connect)).unwrap();
+    host.up();
+    host.up();
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use transport_core::{Deferral, Endpoint, Frame, FrameMut, OpenError, Role};
+use transport_core::{Deferral, Endpoint, Frame, FrameMut, Keepalive, OpenError, Role};
 
 pub use future::{Receive, Send};
 pub use poll::{Interest, PollItem, poll, poll_with_fds};
@@ -81,6 +81,14 @@ impl Socket {
         let id = &changed.routing_id;
         if id.len() > transport_core::limits::ROUTING_ID_MAX || id.first() == Some(&0) {
             return Err(Error::Invalid(ROUTING_ID));
+        }
+        if let Some(Keepalive { idle, interval, count }) = changed.keepalive {
+            let second = Duration::from_secs(1);
+            if [idle, interval].into_iter().flatten().any(|time| time < second) || count == Some(0) {
+                return Err(Error::Invalid(
+                    "keepalive counts in seconds and probes, of which there is at least one",
+                ));
+            }
         }
         if changed.heartbeat_ttl.as_millis() > 6_553_599 {
             return Err(Error::Invalid("heartbeat_ttl is at most 6553.599 seconds"));

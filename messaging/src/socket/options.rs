@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use transport_core::{Frame, LinkLimits, Tuning};
+use transport_core::{Device, Frame, Keepalive, LinkLimits, Tuning};
 
 use crate::limits::LINGER;
 use crate::pattern::PatternOptions;
@@ -60,6 +60,14 @@ pub struct Options {
     pub send_buffer: Option<u32>,
     /// Kernel receive buffer in bytes; `None` leaves the kernel's own sizing.
     pub receive_buffer: Option<u32>,
+    /// Probes of the system's on a quiet tcp connection; `None` leaves them to it (ZMQ_TCP_KEEPALIVE and its kin). Heartbeats
+    /// also find a peer whose host is well and whose process hangs. Default `None`.
+    pub keepalive: Option<Keepalive>,
+    /// The type of service in the IP headers of what is sent over tcp; 0 leaves it to the system (ZMQ_TOS). Default 0.
+    pub type_of_service: u8,
+    /// The only network device that tcp may use, by its name (ZMQ_BINDTODEVICE; Linux's SO_BINDTODEVICE, socket(7)). Default
+    /// `None`.
+    pub device: Option<Device>,
     /// ROUTER: refuse messages to unknown peers instead of dropping them. Default false.
     pub router_mandatory: bool,
     /// ROUTER: let a new peer take over a routing id that is in use. Default false.
@@ -116,6 +124,9 @@ impl Default for Options {
             backlog: 100,
             send_buffer: None,
             receive_buffer: None,
+            keepalive: None,
+            type_of_service: 0,
+            device: None,
             router_mandatory: false,
             router_handover: false,
             xpub_verbose: false,
@@ -163,6 +174,9 @@ impl Options {
             receive_buffer: self.receive_buffer,
             backlog: self.backlog,
             ipv6: self.ipv6,
+            keepalive: self.keepalive,
+            type_of_service: self.type_of_service,
+            device: self.device,
         }
     }
 }

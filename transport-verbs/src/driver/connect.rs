@@ -88,7 +88,7 @@ impl<F: Fabric> RdmaDriver<F> {
             (_, Some(Err(error)), _) | (_, _, Some(Some(Err(error)))) => {
                 self.fail_unreachable(open, error.to_string(), error.raw_os_error());
             }
-            _ => self.ask(Question { open, target, source, ipv6 }),
+            _ => self.ask(Question { open, target, source, ipv6, here: role == Role::Bind }),
         }
         Ok(open)
     }
