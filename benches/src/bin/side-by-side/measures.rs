@@ -3,7 +3,7 @@
 
 use crate::Arguments;
 use crate::control::Role;
-use crate::peer::{FABRIQ, RAW_POLLED};
+use crate::peer::{FABRIQ, OMQ_EXCLUSIVE, RAW_POLLED};
 use std::time::Duration;
 
 /// Sockets that subscribe in the measure `pub-sub`.
@@ -86,8 +86,10 @@ impl Measure {
         }
     }
 
-    /// Polling beside pauses, busy processes or a stream measures how a scheduler treats a glutton: it sets no limit.
+    /// Polling beside pauses, busy processes or a stream measures how a scheduler treats a glutton: it sets no limit. And
+    /// omq's exclusive sockets are for tcp only.
     pub(crate) fn leaves_out(&self, peer: &str) -> bool {
-        peer == RAW_POLLED && self.limit.is_none_or(|(limit, _)| limit != RAW_POLLED)
+        (peer == RAW_POLLED && self.limit.is_none_or(|(limit, _)| limit != RAW_POLLED))
+            || (peer == OMQ_EXCLUSIVE && self.scheme.is_some())
     }
 }

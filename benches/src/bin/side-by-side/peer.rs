@@ -72,5 +72,6 @@ pub(crate) struct Entry {
 pub(crate) const LIBZMQ: &str = "libzmq";
 pub(crate) const RAW_BLOCKING: &str = "raw-blocking";
 pub(crate) const RAW_POLLED: &str = "raw-polled";
+pub(crate) const OMQ_EXCLUSIVE: &str = "omq-exclusive";
 pub(crate) const FABRIQ: &str = "fabriq";
 pub(crate) const FABRIQ_ASYNC: &str = "fabriq-async";

@@ -38,7 +38,7 @@ pub(crate) fn entries() -> (Vec<Entry>, Vec<String>) {
         });
         entries.push(Entry { name: "omq", scheme: "tcp", run: roles::run::<omq_peer::Omq>, lacks: &[] });
         entries.push(Entry {
-            name: "omq-exclusive",
+            name: crate::peer::OMQ_EXCLUSIVE,
             scheme: "tcp",
             run: omq_peer::run_exclusive,
             lacks: ALL_BUT_REPLIER,
