@@ -30,6 +30,7 @@ fn report(by: f64) -> Value {
             "transport": "tcp", "size": 64, "messages": 1000, "rate": 1000.0, "min_us": 1.0 * by, "p50_us": 10.0 * by,
             "p99_us": 20.0 * by, "p99_9_us": 30.0 * by, "max_us": 40.0 * by,
             "windows": noise.map(|noise| json!({"p50_us": 10.0 * by * noise, "p99_us": 20.0 * by * noise})),
+            "baselines": [{"name": "raw", "what": "a wire", "p50_us": 4.0 * by, "p99_us": 8.0, "ratio": 2.5}],
         }],
         "throughput": [{
             "transport": "tcp", "size": 64, "messages": 1000, "seconds": 0.5, "messages_per_second": 1e6 / by,
@@ -89,6 +90,11 @@ fn slower_has_an_exit_code_of_its_own() {
     let faster = run(&["bench", "compare", &slow, &fast, "--json"]).printed();
     let faster: Value = serde_json::from_str(&faster).unwrap();
     assert_eq!((&faster["slower"], &faster["faster"]), (&json!(0), &json!(3)));
+    // The wire itself: its p50 changed as much, its p99 not at all, and its rate was not measured.
+    let raw: Vec<_> =
+        faster["figures"].as_array().unwrap().iter().map(|figure| figure["raw_longer"].as_f64()).collect();
+    assert!((raw[0].unwrap() + 1.0 / 3.0).abs() < 1e-9, "{raw:?}");
+    assert_eq!(raw[1..], [Some(0.0), None]);
     run(&["bench", "compare", &fast, &slow, "--threshold", "60%"]).printed();
     // Noise between runs that is larger than the change.
     let (other, third) = (write("other.json", &report(1.8)), write("third.json", &report(0.9)));

@@ -31,7 +31,9 @@ Examples:
 
 A figure counts as slower when it takes more than --threshold longer, with noise taken into account: the whole interval of \
 its change, which holds 99 % of what the noise in both reports can make of it, is beyond the threshold. One run a side \
-knows only the noise within a run; give more runs with --before and --after.
+knows only the noise within a run; give more runs with --before and --after, best measured in turns. Column `raw` is the \
+change of the wire itself (a loop on raw sockets or raw verbs, where the reports have it): when that changed as much, look at \
+the host first.
 
 Exit codes: 0 nothing is slower, 5 something is (or a transport that there was before now fails), 2 the reports are of \
 different hosts or options, or unreadable.";
@@ -188,6 +190,8 @@ struct Figure {
     after: Option<f64>,
     /// How much longer a message takes: 0.1 is 10 % longer, -0.1 a tenth less.
     longer: Option<f64>,
+    /// The same of the wire itself, where both sides measured it: what changed of it is not fabriq's doing.
+    raw_longer: Option<f64>,
     /// What the noise can make of it; `None`: of a report without windows nobody knows.
     interval: Option<[f64; 2]>,
     verdict: Verdict,
@@ -207,6 +211,8 @@ enum Verdict {
 struct Found {
     value: f64,
     windows: Vec<f64>,
+    /// That of the wire itself, where it was measured beside.
+    raw: Option<f64>,
 }
 
 /// A figure that reports have.
@@ -234,6 +240,7 @@ const KINDS: [Kind; 3] = [
             Some(Found {
                 value: row.p50_us,
                 windows: row.windows.iter().map(|window| window.p50_us).collect(),
+                raw: row.baselines.first().map(|raw| raw.p50_us),
             })
         },
     },
@@ -245,6 +252,7 @@ const KINDS: [Kind; 3] = [
             Some(Found {
                 value: row.p99_us,
                 windows: row.windows.iter().map(|window| window.p99_us).collect(),
+                raw: row.baselines.first().map(|raw| raw.p99_us),
             })
         },
     },
@@ -253,7 +261,11 @@ const KINDS: [Kind; 3] = [
         rate: true,
         of: |report, key| {
             let row = throughput(report, key)?;
-            Some(Found { value: row.messages_per_second, windows: row.windows.clone() })
+            Some(Found {
+                value: row.messages_per_second,
+                windows: row.windows.clone(),
+                raw: row.baselines.first().map(|raw| raw.messages_per_second),
+            })
         },
     },
 ];
@@ -283,8 +295,8 @@ impl Comparison {
 
     fn text(&self, several: bool) -> String {
         let mut text = format!(
-            "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {:<20}\n",
-            "transport", "size", "figure", "before", "after", "change", "99 % interval"
+            "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {:<20} {:>8}\n",
+            "transport", "size", "figure", "before", "after", "change", "99 % interval", "raw"
         );
         for figure in &self.figures {
             let rate = figure.figure == "msg/s";
@@ -311,13 +323,14 @@ impl Comparison {
                 text,
                 "{}",
                 format!(
-                    "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {interval:<20} {verdict}",
+                    "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {interval:<20} {:>8} {verdict}",
                     figure.transport,
                     units::size(figure.size),
                     figure.figure,
                     value(figure.before),
                     figure.after.map_or(NONE.to_owned(), value),
                     figure.longer.map_or(NONE.to_owned(), change),
+                    figure.raw_longer.map_or(NONE.to_owned(), change),
                 )
                 .trim_end()
             );
@@ -360,11 +373,17 @@ struct Side {
     /// Of each run its windows; of a run without any, nothing.
     runs: Vec<Vec<f64>>,
     value: f64,
+    raw: Option<f64>,
 }
 
 impl Side {
-    fn new(runs: impl Iterator<Item = Found>) -> Option<Self> {
-        let (values, mut runs): (Vec<f64>, Vec<Vec<f64>>) = runs.map(|run| (run.value, run.windows)).unzip();
+    fn new(found: impl Iterator<Item = Found>) -> Option<Self> {
+        let (mut values, mut runs, mut raws) = (Vec::new(), Vec::new(), Vec::new());
+        for run in found {
+            values.push(run.value);
+            runs.push(run.windows);
+            raws.extend(run.raw);
+        }
         if values.is_empty() {
             return None;
         }
@@ -376,7 +395,8 @@ impl Side {
         if all.is_empty() {
             all = values;
         }
-        Some(Self { value: median(&mut all), runs })
+        let raw = (!raws.is_empty()).then(|| median(&mut raws));
+        Some(Self { value: median(&mut all), runs, raw })
     }
 
     /// The median of a draw.
@@ -409,6 +429,7 @@ impl Figure {
                 before,
                 after: None,
                 longer: None,
+                raw_longer: None,
                 interval: None,
                 verdict,
             };
@@ -434,8 +455,9 @@ impl Figure {
             () if high < 1.0 / (1.0 + threshold) - 1.0 => Verdict::Faster,
             () => Verdict::Same,
         };
+        let raw_longer = before.raw.zip(after.raw).map(|(before, after)| longer(before, after));
         let (before, after, longer) = (before.value, Some(after.value), Some(change));
-        Self { transport, size, figure, before, after, longer, interval, verdict }
+        Self { transport, size, figure, before, after, longer, raw_longer, interval, verdict }
     }
 }
 
@@ -474,7 +496,8 @@ mod tests {
     fn side(value: f64, noise: f64, runs: usize, seed: u64) -> Side {
         let mut random = Random(seed);
         let mut window = || value * (1.0 + noise * (random.below(2001) as f64 / 1000.0 - 1.0));
-        Side::new((0..runs).map(|_| Found { value, windows: (0..10).map(|_| window()).collect() })).unwrap()
+        Side::new((0..runs).map(|_| Found { value, windows: (0..10).map(|_| window()).collect(), raw: None }))
+            .unwrap()
     }
 
     fn verdict(kind: &Kind, before: &Side, after: &Side) -> Verdict {
@@ -508,7 +531,8 @@ mod tests {
     fn runs_that_differ_by_more_than_their_parts_widen_the_interval() {
         // Each run is quiet in itself, and 20 % away from the next.
         let runs = |values: &[f64]| {
-            Side::new(values.iter().map(|&value| Found { value, windows: vec![value; 10] })).unwrap()
+            Side::new(values.iter().map(|&value| Found { value, windows: vec![value; 10], raw: None }))
+                .unwrap()
         };
         let (before, after) = (runs(&[10.0, 8.0, 12.0]), runs(&[12.0, 9.0, 13.0]));
         assert_eq!(verdict(&KINDS[0], &before, &after), Verdict::Same);
