@@ -176,3 +176,53 @@ fn a_call_that_may_not_wait_finds_what_was_sent_whoever_drives() {
         asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
+
+/// What a socket with marks in bytes takes of messages of `len` bytes in two parts, and all of it comes out in order.
+fn weighed(send: Option<u64>, receive: Option<u64>, len: usize) -> usize {
+    let context = fabriq::context().unwrap();
+    let (push, pull) = (socket(&context, SocketType::Push, 0, 0), socket(&context, SocketType::Pull, 0, 0));
+    for socket in [&push, &pull] {
+        socket.set_options(|o| (o.send_hwm_bytes, o.receive_hwm_bytes) = (send, receive)).unwrap();
+    }
+    pull.bind("inproc://weighed").unwrap();
+    push.connect("inproc://weighed").unwrap();
+    let message = |number: usize| {
+        let body = [&number.to_be_bytes()[..], &vec![7; len - 8]].concat();
+        Message::from_parts([body[..len / 2].to_vec(), body[len / 2..].to_vec()]).unwrap()
+    };
+    let fill = |from: usize| {
+        let taken = (from..ENDLESS).take_while(|number| push.try_send(message(*number)).is_ok()).count();
+        from + taken
+    };
+    let taken = fill(0);
+    for number in 0..taken {
+        assert!(pull.try_recv().unwrap() == message(number), "{number} of {len} bytes");
+    }
+    // The room is there again; what a peer may send before it is told how much is so only once.
+    if let Some(send) = send {
+        let again = fill(taken) - taken;
+        assert!(again >= (send as usize / len).max(1), "{taken} at first, then {again}");
+    }
+    taken
+}
+
+#[test]
+fn marks_in_bytes_count_messages_by_their_length() {
+    // A grant may be given for as many messages as this before their length is known.
+    const GRANT: usize = 16;
+    for (len, send, receive) in
+        [(1_000, 100_000, 50_000), (1_000, 5_000, 1), (64, 64_000, 6_400), (50_000, 100, 100)]
+    {
+        let taken = weighed(Some(send), Some(receive), len);
+        let least = (send as usize / len).max(1);
+        let most = least + (receive as usize / len).max(1) + 2 * GRANT;
+        assert!((least..=most).contains(&taken), "{len} bytes, marks {send} and {receive}: {taken}");
+    }
+    assert_eq!(weighed(None, None, 1_000), ENDLESS);
+    // The mark in messages holds beside it.
+    let context = fabriq::context().unwrap();
+    let push = socket(&context, SocketType::Push, 10, 10);
+    push.set_options(|options| options.send_hwm_bytes = Some(1 << 20)).unwrap();
+    push.connect("inproc://nobody").unwrap();
+    assert_eq!(fill(&push, 1), 10);
+}

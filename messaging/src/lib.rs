@@ -11,6 +11,7 @@ mod error;
 mod fork;
 mod latest;
 mod limits;
+mod mark;
 mod message;
 mod pattern;
 mod queue;

@@ -99,5 +99,9 @@ pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 256 << 20;
 /// Longest group of a RADIO, in bytes (ZMQ_GROUP_MAX_LENGTH of libzmq 4.3.3).
 pub(crate) const GROUP_MAX: usize = 255;
 
+/// Parts that a peer may be allowed at once where messages are weighed: as many may come beyond a mark in bytes, since how
+/// long they are is known when they are there.
+pub(crate) const WEIGHED_GRANT: u64 = 16;
+
 /// Conduits for which the engine's own lists have memory from the start; they grow to the number of conduits at most.
 pub(crate) const LISTS: usize = 32;

@@ -170,6 +170,11 @@ impl<T> Writer<T> {
         self.messages += 1;
     }
 
+    /// The same in a queue whose mark is not in messages: this one weighs so much.
+    pub(crate) fn end_message_of(&mut self, weight: u64) {
+        self.messages += weight;
+    }
+
     /// Makes everything written visible. `true` when the reader slept: the caller must wake it.
     #[inline]
     pub(crate) fn publish(&mut self) -> bool {
@@ -346,6 +351,15 @@ impl<T> Reader<T> {
         // leaves at least that many messages for the reader to pass it.
         let low = hwm.div_ceil(2).max(1);
         (self.taken.is_multiple_of(low) || self.read == self.published_seen) && self.take_sleeping_writer()
+    }
+
+    /// The same in a queue whose mark is not in messages: this one weighed so much.
+    pub(crate) fn took_message_of(&mut self, weight: u64, mark: u64) -> bool {
+        let low = mark.div_ceil(2).max(1);
+        let before = self.taken / low;
+        self.taken += weight;
+        self.shared.taken.store(self.taken, Ordering::Release);
+        (self.taken / low != before || self.read == self.published_seen) && self.take_sleeping_writer()
     }
 
     /// `true` when the writer slept for room: the caller must wake it. For a reader that has taken messages and will not

@@ -8,6 +8,7 @@ use transport_core::{DownReason, Frame, LinkId, Part, SlabKey};
 
 use crate::latest::Latest;
 use crate::limits::PARTS_MAX;
+use crate::mark::Mark;
 use crate::pattern::PipeId;
 use crate::queue::{Reader, Writer, queue};
 use crate::session::Session;
@@ -36,8 +37,12 @@ pub(super) struct Conduit {
     latest: Option<Box<Latest>>,
     /// The application's ends, until a peer is known.
     pub(super) fronts: Option<Ends>,
-    pub(super) send_hwm: u64,
-    pub(super) receive_hwm: u64,
+    pub(super) send_mark: Mark,
+    pub(super) receive_mark: Mark,
+    /// Bytes of the parts so far of a message that is weighed on its way out.
+    reading: u64,
+    /// Bytes of the heaviest part that has come, where they are weighed.
+    pub(super) heaviest: u64,
     /// Parts to post before those in the pipe: refused, or returned by a link that broke.
     pub(super) held: VecDeque<Part>,
     pub(super) returned: Vec<Part>,
@@ -80,15 +85,17 @@ impl Conduit {
         endpoint: SlabKey,
         url: &str,
         dialling: bool,
-        (send_hwm, receive_hwm): (u64, u64),
+        (send_mark, receive_mark): (Mark, Mark),
     ) -> Self {
         let (to_engine, out) = queue();
         let (incoming, from_engine) = queue();
         let conflates = socket.kind.conflates() && socket.options().conflate;
         let (latest, theirs) = conflates.then(Latest::pair).unzip();
         let (latest, theirs) = (latest.map(Box::new), theirs.map(Box::new));
-        let queues = socket.kind.receives() && latest.is_none();
-        let mut conduit = Self {
+        // What is overwritten needs no mark.
+        let receive_mark = if latest.is_some() { Mark::messages(0) } else { receive_mark };
+        let queues = socket.kind.receives() && latest.is_none() && !receive_mark.weighs();
+        Self {
             socket,
             pipe: None,
             endpoint,
@@ -104,8 +111,10 @@ impl Conduit {
             incoming,
             latest,
             fronts: Some(Ends { out: to_engine, incoming: from_engine, latest: theirs }),
-            send_hwm,
-            receive_hwm,
+            send_mark,
+            receive_mark,
+            reading: 0,
+            heaviest: 0,
             held: VecDeque::new(),
             returned: Vec::new(),
             commands: VecDeque::new(),
@@ -122,14 +131,15 @@ impl Conduit {
             timer: None,
             fd: -1,
             peer: Box::default(),
-        };
-        conduit.receive_hwm = conduit.receive_mark(receive_hwm);
-        conduit
+        }
     }
 
-    /// The receive mark that counts where the socket has `receive_hwm`: what is overwritten needs none.
-    pub(super) fn receive_mark(&self, receive_hwm: u64) -> u64 {
-        if self.latest.is_some() { 0 } else { receive_hwm }
+    /// Marks that the socket has now.
+    pub(super) fn set_marks(&mut self, send_hwm: u64, receive_hwm: u64) {
+        self.send_mark = self.send_mark.changed(send_hwm);
+        if self.latest.is_none() {
+            self.receive_mark = self.receive_mark.changed(receive_hwm);
+        }
     }
 
     /// Something is missing before the next part.
@@ -169,16 +179,48 @@ impl Conduit {
     fn deliver_elsewhere(&mut self, part: &mut Part) -> bool {
         // Data for a type that never receives is dropped: nobody would ever take it from the pipe.
         let receives = self.closing.is_none() && self.socket.kind.receives();
-        let (Some(pipe), Some(latest)) = (self.pipe.filter(|_| receives), &mut self.latest) else {
-            return true;
-        };
+        let Some(pipe) = self.pipe.filter(|_| receives) else { return true };
         if std::mem::take(&mut self.gap) {
             part.flags = part.flags.with(transport_core::Flags::GAP);
         }
+        let Some(latest) = &mut self.latest else { return self.deliver_weighed(part) };
         if latest.write(part.take()) {
             self.socket.activate(Activation::Readable(pipe));
         }
         latest.unfinished() <= PARTS_MAX
+    }
+
+    /// Into the queue, by its bytes.
+    fn deliver_weighed(&mut self, part: &mut Part) -> bool {
+        let more = part.flags.more();
+        self.heaviest = self.heaviest.max(part.body.len() as u64);
+        self.unfinished.push(part.take());
+        if more {
+            return self.unfinished.len() <= PARTS_MAX;
+        }
+        let bytes = self.unfinished.iter().map(|part| part.body.len() as u64).sum();
+        for part in self.unfinished.drain(..) {
+            self.incoming.write(part.into_frame());
+        }
+        self.incoming.end_message_of(self.receive_mark.weight(bytes));
+        true
+    }
+
+    /// Counts a part as taken by the engine. Whether the sender waits for room and has it now.
+    #[inline]
+    fn took(&mut self, part: &Part) -> bool {
+        if part.flags.command() {
+            return false;
+        }
+        if self.send_mark.weighs() {
+            self.reading += part.body.len() as u64;
+            if part.flags.more() {
+                return false;
+            }
+            let weight = self.send_mark.weight(std::mem::take(&mut self.reading));
+            return self.out.took_message_of(weight, self.send_mark.max);
+        }
+        !part.flags.more() && self.out.took_message(self.send_mark.max)
     }
 
     /// The next part as the application wrote it. Sets `freed` when the sender waits for room and has it now.
@@ -187,9 +229,7 @@ impl Conduit {
         let Some(part) = self.out.read().map(Part::from_frame) else {
             return self.latest.as_mut().and_then(|latest| latest.read());
         };
-        if !part.flags.more() && !part.flags.command() {
-            *freed |= self.out.took_message(self.send_hwm);
-        }
+        *freed |= self.took(&part);
         Some(part)
     }
 
@@ -198,10 +238,8 @@ impl Conduit {
     pub(super) fn drop_output(&mut self) {
         self.held.clear();
         while let Some(part) = self.out.read_awake().map(Part::from_frame) {
-            if !part.flags.more() && !part.flags.command() {
-                // Nobody waits for room: a SUB sends nothing, and an XSUB drops what finds none.
-                self.out.took_message(self.send_hwm);
-            }
+            // Nobody waits for room: a SUB sends nothing, and an XSUB drops what finds none.
+            self.took(&part);
         }
         self.skipping = false;
     }

@@ -15,6 +15,7 @@ use transport_core::{
 use super::conduit::{Closing, Conduit};
 use super::endpoints::EndpointState;
 use crate::limits::{GRANT_TO_FINISH, LISTS, TURN_BUDGET};
+use crate::mark::Mark;
 use crate::pattern::Behaviour;
 use crate::session::{Input, Session};
 use crate::socket::monitor::EventKind;
@@ -117,7 +118,7 @@ impl Core {
         endpoint: SlabKey,
         url: &str,
         dialling: bool,
-        marks: (u64, u64),
+        marks: (Mark, Mark),
     ) -> SlabKey {
         self.conduits.insert(Conduit::new(socket, endpoint, url, dialling, marks))
     }
@@ -389,7 +390,7 @@ impl Core {
                     }
                 }
                 (None, Some(fronts)) => {
-                    let marks = (conduit.send_hwm, conduit.receive_hwm);
+                    let marks = (conduit.send_mark, conduit.receive_mark);
                     conduit.pipe = Some(state.attach(key, fronts, marks, Some(&peer), everything));
                 }
                 (None, None) => {}
@@ -507,7 +508,8 @@ impl Core {
             return;
         }
         let driver = &mut self.drivers[driver].driver;
-        let hwm = conduit.receive_hwm;
+        let mark = conduit.receive_mark;
+        let hwm = mark.max;
         if hwm == 0 || conduit.closing.is_some() {
             if !conduit.unlimited {
                 conduit.unlimited = true;
@@ -516,13 +518,14 @@ impl Core {
             }
             return;
         }
-        if conduit.granted > hwm / 2 {
+        if conduit.granted > if mark.weighs() { 0 } else { hwm / 2 } {
             return;
         }
         let mut room = conduit.incoming.exact_room(hwm);
         if room == 0 && !conduit.incoming.sleep(hwm) {
             room = conduit.incoming.exact_room(hwm);
         }
+        let room = mark.parts(room, conduit.heaviest);
         if room > conduit.granted {
             conduit.granted = room;
             driver.grant(link, Grant::Limited(room));
@@ -795,12 +798,14 @@ impl Core {
 
     /// New marks for all of a socket's pipes.
     pub(crate) fn set_marks(&mut self, socket: &Arc<SocketShared>, now: Instant) {
-        let (send_hwm, receive_hwm) = marks(socket);
+        let options = socket.options();
+        let (send_hwm, receive_hwm) = (options.send_hwm.into(), options.receive_hwm.into());
+        drop(options);
         for key in self.conduits.keys() {
             if let Some(conduit) = self.conduits.find_mut(key)
                 && Arc::ptr_eq(&conduit.socket, socket)
             {
-                (conduit.send_hwm, conduit.receive_hwm) = (send_hwm, conduit.receive_mark(receive_hwm));
+                conduit.set_marks(send_hwm, receive_hwm);
                 conduit.unlimited = false;
                 conduit.granted = 0;
                 if let Some((driver, link)) = conduit.link {
@@ -854,9 +859,8 @@ impl DriverSlot {
     }
 }
 
-pub(super) fn marks(socket: &SocketShared) -> (u64, u64) {
-    let options = socket.options();
-    (options.send_hwm.into(), options.receive_hwm.into())
+pub(super) fn marks(socket: &SocketShared) -> (Mark, Mark) {
+    socket.options().marks()
 }
 
 pub(super) fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {

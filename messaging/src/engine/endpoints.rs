@@ -99,14 +99,12 @@ impl Core {
             return Err(error);
         }
         if lasting {
-            let (send_hwm, receive_hwm) = marks(socket);
-            let conduit =
-                self.new_conduit(socket.clone(), key, endpoint.as_str(), true, (send_hwm, receive_hwm));
+            let marks = marks(socket);
+            let conduit = self.new_conduit(socket.clone(), key, endpoint.as_str(), true, marks);
             let fronts = self.conduits.find_mut(conduit).and_then(|conduit| conduit.fronts.take());
             if let Some(fronts) = fronts {
                 // Whoever cannot say what they want gets everything, from the first message on.
                 let everything = capabilities.flow == Flow::Send;
-                let marks = (send_hwm, receive_hwm);
                 let mut state = socket.lock();
                 if let Some(name) = name {
                     // Whoever came meanwhile and took it keeps it.
@@ -143,7 +141,7 @@ impl Core {
                 socket_type: state.socket.kind.name(),
                 routing_id: options.routing_id.clone(),
                 send_hwm: options.send_hwm,
-                receive_hwm: options.receive_hwm,
+                receive_hwm: options.receive_allowance(),
             },
             limits: options.limits(),
             tuning: options.tuning(),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use transport_core::{Device, Frame, Keepalive, LinkLimits, Tuning};
 
-use crate::limits::LINGER;
+use crate::limits::{LINGER, WEIGHED_GRANT};
+use crate::mark::Mark;
 use crate::pattern::PatternOptions;
 
 /// Settings of one socket. Those of links apply to endpoints opened after the change; marks and timeouts at once.
@@ -21,6 +22,12 @@ pub struct Options {
     pub send_hwm: u32,
     /// Messages received ahead per peer; 0 is unlimited. Default 1000.
     pub receive_hwm: u32,
+    /// Bytes queued per peer before `send` waits or drops, beside `send_hwm`; one message always fits. Default `None`, which is
+    /// no such mark. With one, both marks are those of the time when an endpoint was opened.
+    pub send_hwm_bytes: Option<u64>,
+    /// Bytes received ahead per peer, beside `receive_hwm`; up to 16 parts may come on top, since their length is not known
+    /// before. Default `None`. As `send_hwm_bytes`.
+    pub receive_hwm_bytes: Option<u64>,
     /// How long `send` may wait; `None` is for ever. Default `None`.
     pub send_timeout: Option<Duration>,
     /// How long `recv` may wait; `None` is for ever. Default `None`.
@@ -107,6 +114,8 @@ impl Default for Options {
             linger: Some(LINGER),
             send_hwm: 1000,
             receive_hwm: 1000,
+            send_hwm_bytes: None,
+            receive_hwm_bytes: None,
             send_timeout: None,
             receive_timeout: None,
             reconnect_interval: Some(Duration::from_millis(100)),
@@ -144,6 +153,21 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The marks of a pipe, to and from the peer.
+    pub(crate) fn marks(&self) -> (Mark, Mark) {
+        let send = Mark::new(self.send_hwm.into(), self.send_hwm_bytes);
+        (send, Mark::new(self.receive_hwm.into(), self.receive_hwm_bytes))
+    }
+
+    /// Messages that a peer in this process may send before it is told how many.
+    pub(crate) fn receive_allowance(&self) -> u32 {
+        match (self.receive_hwm_bytes, self.receive_hwm) {
+            (None, hwm) => hwm,
+            (Some(_), 0) => WEIGHED_GRANT as u32,
+            (Some(_), hwm) => hwm.min(WEIGHED_GRANT as u32),
+        }
+    }
+
     pub(crate) fn limits(&self) -> LinkLimits {
         LinkLimits {
             part_max: self.max_message_size,

@@ -8,6 +8,7 @@ use transport_core::{Deferral, Frame, Part, Slab, SlabKey};
 
 use crate::engine::{Pacing, Shard, TaskKey, Waiters};
 use crate::latest::Latest;
+use crate::mark::Mark;
 use crate::message::Message;
 use crate::pattern::{Behaviour, NotReceived, NotSent, Pattern, PipeId, Pipes};
 use crate::queue::{Reader, Writer};
@@ -73,8 +74,11 @@ struct Front {
     out: Writer<Frame>,
     incoming: Reader<Frame>,
     conduit: SlabKey,
-    send_hwm: u64,
-    receive_hwm: u64,
+    send_mark: Mark,
+    receive_mark: Mark,
+    /// Bytes of the parts so far of a message that is weighed: written, and read.
+    writing: u64,
+    reading: u64,
     writes: Writes,
     /// In place of both queues, but for subscriptions: ZMQ_CONFLATE.
     latest: Option<Box<Latest>>,
@@ -93,6 +97,8 @@ pub(crate) enum Dismissal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writes {
     Queued,
+    /// The same, by their bytes.
+    Weighed,
     /// The newest takes the place of what is there.
     Conflated,
     /// Nobody will take them.
@@ -216,12 +222,22 @@ impl SocketState {
         &mut self,
         conduit: SlabKey,
         Ends { out, incoming, latest }: Ends,
-        (send_hwm, receive_hwm): (u64, u64),
+        (send_mark, receive_mark): (Mark, Mark),
         peer: Option<&Peer>,
         everything: bool,
     ) -> PipeId {
-        let writes = Front::open(latest.as_deref());
-        let front = Front { out, incoming, conduit, send_hwm, receive_hwm, writes, latest };
+        let mut front = Front {
+            out,
+            incoming,
+            conduit,
+            send_mark,
+            receive_mark,
+            writing: 0,
+            reading: 0,
+            writes: Writes::Queued,
+            latest,
+        };
+        front.open();
         let pipe = PipeId(self.pipes.fronts.insert(front).to_u64());
         self.pattern.attached(&mut self.pipes, pipe, peer);
         if everything {
@@ -235,7 +251,7 @@ impl SocketState {
     pub(crate) fn identified(&mut self, pipe: PipeId, peer: &Peer) {
         if let Some(front) = self.pipes.front(pipe) {
             // The peer before may have been sent away.
-            front.writes = Front::open(front.latest.as_deref());
+            front.open();
         }
         self.pattern.identified(&mut self.pipes, pipe, peer);
         self.settle();
@@ -313,7 +329,8 @@ impl SocketState {
     /// New marks for all pipes.
     pub(crate) fn set_marks(&mut self, send_hwm: u64, receive_hwm: u64) {
         for (_, front) in self.pipes.fronts.iter_mut() {
-            (front.send_hwm, front.receive_hwm) = (send_hwm, receive_hwm);
+            front.send_mark = front.send_mark.changed(send_hwm);
+            front.receive_mark = front.receive_mark.changed(receive_hwm);
         }
     }
 
@@ -338,13 +355,29 @@ impl SocketState {
 }
 
 impl Front {
-    fn open(latest: Option<&Latest>) -> Writes {
-        if latest.is_some() { Writes::Conflated } else { Writes::Queued }
+    /// Takes messages from here on.
+    fn open(&mut self) {
+        self.writes = match &self.latest {
+            Some(_) => Writes::Conflated,
+            None if self.send_mark.weighs() => Writes::Weighed,
+            None => Writes::Queued,
+        };
+    }
+
+    /// Whether a message that was read to its end makes the engine's end go on.
+    #[cold]
+    fn took_weighed(&mut self, part: &Part) -> bool {
+        self.reading += part.body.len() as u64;
+        if part.flags.more() {
+            return false;
+        }
+        let weight = self.receive_mark.weight(std::mem::take(&mut self.reading));
+        self.incoming.took_message_of(weight, self.receive_mark.max)
     }
 }
 
 impl PipeTable {
-    /// To a pipe that takes no messages into its queue.
+    /// To a pipe that does not just queue what it is given.
     #[cold]
     #[inline(never)]
     fn write_elsewhere(&mut self, pipe: PipeId, part: Part) {
@@ -352,8 +385,20 @@ impl PipeTable {
         if front.writes == Writes::Dropped {
             return;
         }
-        let Some(latest) = &mut front.latest else { return };
         self.bytes_written += part.body.len() + 2;
+        let Some(latest) = &mut front.latest else {
+            let more = part.flags.more();
+            front.writing += part.body.len() as u64;
+            front.out.write(part.into_frame());
+            if !more {
+                front.out.end_message_of(front.send_mark.weight(std::mem::take(&mut front.writing)));
+                self.all_guarded = false;
+                if front.out.publish() {
+                    self.shard.mark_dirty(front.conduit);
+                }
+            }
+            return;
+        };
         if latest.write(part) {
             self.all_guarded = false;
             self.shard.mark_dirty(front.conduit);
@@ -379,7 +424,9 @@ impl Pipes for PipeTable {
     fn can_write(&mut self, pipe: PipeId) -> bool {
         let Some(front) = self.front(pipe) else { return false };
         match front.writes {
-            Writes::Queued => front.out.room(front.send_hwm) > 0 || !front.out.sleep(front.send_hwm),
+            Writes::Queued | Writes::Weighed => {
+                front.out.room(front.send_mark.max) > 0 || !front.out.sleep(front.send_mark.max)
+            }
             Writes::Conflated => true,
             Writes::Dropped => false,
         }
@@ -391,7 +438,7 @@ impl Pipes for PipeTable {
     fn write(&mut self, pipe: PipeId, part: Part) {
         let Some(front) = self.fronts.find_mut(SlabKey::from_u64(pipe.0)) else { return };
         // Subscriptions are queued all the same.
-        if front.writes != Writes::Queued && !(part.flags.command() && front.writes == Writes::Conflated) {
+        if front.writes != Writes::Queued && !(part.flags.command() && front.writes != Writes::Dropped) {
             return self.write_elsewhere(pipe, part);
         }
         let (more, command) = (part.flags.more(), part.flags.command());
@@ -423,7 +470,12 @@ impl Pipes for PipeTable {
             }
             return None;
         };
-        if !part.flags.more() && front.incoming.took_message(front.receive_hwm) {
+        let freed = if front.receive_mark.weighs() {
+            front.took_weighed(&part)
+        } else {
+            !part.flags.more() && front.incoming.took_message(front.receive_mark.max)
+        };
+        if freed {
             self.shard.has_room(front.conduit);
         }
         Some(part)
