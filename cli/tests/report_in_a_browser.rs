@@ -13,13 +13,12 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// What the page looks like from within, once it is laid out. The script takes the place of what the page's own policy
-/// allows, and everything else stays forbidden: an attempt to load would be a violation.
+/// What the page looks like from within. The script stands last in the body and runs as it is read, when all before it is there;
+/// asking for places makes the browser lay it out. The page's own policy is widened for the script alone, so that an attempt
+/// to load anything is a violation.
 const PROBE: &str = r#"
 <script>
-const blocked = [];
-document.addEventListener('securitypolicyviolation', event => blocked.push(event.blockedURI));
-addEventListener('load', () => requestAnimationFrame(() => {
+{
   const box = element => { const { x, y, width, height } = element.getBoundingClientRect(); return { x, y, width, height } };
   const plots = [...document.querySelectorAll('svg.plot')].map(svg => ({
     id: svg.querySelector('title').id,
@@ -31,16 +30,20 @@ addEventListener('load', () => requestAnimationFrame(() => {
       colour: getComputedStyle(name).fill })),
   }));
   const colours = getComputedStyle(document.body);
-  const said = { plots, blocked, resources: performance.getEntriesByType('resource').map(entry => entry.name),
+  const said = { plots, blocked: window.blocked, resources: performance.getEntriesByType('resource').map(entry => entry.name),
     wide: document.documentElement.scrollWidth > innerWidth, ink: colours.color, paper: colours.backgroundColor,
     text: document.body.innerText };
   const place = document.createElement('pre');
   place.id = 'probe';
   place.textContent = encodeURIComponent(JSON.stringify(said));
   document.body.append(place);
-}));
+}
 </script>
 "#;
+
+/// Before anything that could be loaded.
+const WATCH: &str = "<script>window.blocked = []; document.addEventListener('securitypolicyviolation', \
+                     event => blocked.push(event.blockedURI));</script>";
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
@@ -49,7 +52,8 @@ fn look(name: &str, page: &str, width: u32, options: &[&str]) -> Value {
     assert!(page.contains(POLICY), "the page allows itself to load something");
     let probed = page
         .replace(POLICY, &format!("{POLICY}; script-src 'unsafe-inline'"))
-        .replace("</head>", &format!("{PROBE}</head>"));
+        .replace("</title>", &format!("</title>{WATCH}"))
+        .replace("</body>", &format!("{PROBE}</body>"));
     let path = file(name);
     std::fs::write(&path, probed).unwrap();
     let profile = file(&format!("{name}.profile"));
@@ -62,7 +66,7 @@ fn look(name: &str, page: &str, width: u32, options: &[&str]) -> Value {
             "--no-first-run",
             "--disable-background-networking",
         ])
-        .args(["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"])
+        .args(["--disable-component-update", "--disable-sync", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--window-size={width},1200"))
         .args(options)
