@@ -407,7 +407,8 @@ fn streams_carry_bytes(context: &Context, endpoint: &str) {
     let metadata = server.metadata(&to_client).unwrap();
     assert!(metadata.iter().any(|(name, value)| name == "Peer-Address" && !value.is_empty()));
     assert!(server.metadata(b"nobody").is_none());
-    // Longer than any read, and than the system's buffers.
+    // Longer than any read, and than the system's buffers. What is written before an end goes out whatever the linger time is.
+    server.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
     let long: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 7) as u8).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -427,6 +428,15 @@ fn streams_carry_bytes(context: &Context, endpoint: &str) {
     });
     let gone = server.send(Message::from_parts([to_client, "x".into()]).unwrap()).unwrap_err();
     assert_eq!(gone.error, Error::Unroutable);
+    // Ended and dialled again under the same name.
+    client.send(Message::from_parts([&b"server"[..], b""]).unwrap()).unwrap();
+    client.connect_as(endpoint.as_str(), Some(b"server")).unwrap();
+    while piece(&client).1 != "again" {
+        let (to_client, _) = piece(&server);
+        let _ = server.send(Message::from_parts([to_client, "again".into()]).unwrap());
+    }
+    client.send(message(&["server", "still known"])).unwrap();
+    while piece(&server).1 != "still known" {}
     assert_eq!(client.send("no name").unwrap_err().error, Error::NoRoutingId);
     // A dealer's first bytes are a greeting.
     let dealer = socket(context, SocketType::Dealer);

@@ -172,7 +172,7 @@ impl<T> Writer<T> {
 
     /// The same in a queue whose mark is not in messages: this one weighs so much.
     pub(crate) fn end_message_of(&mut self, weight: u64) {
-        self.messages += weight;
+        self.messages = self.messages.wrapping_add(weight);
     }
 
     /// Makes everything written visible. `true` when the reader slept: the caller must wake it.
@@ -209,12 +209,12 @@ impl<T> Writer<T> {
         if hwm == 0 {
             return u64::MAX;
         }
-        let room = hwm.saturating_sub(self.messages - self.taken_seen);
+        let room = hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen));
         if room > 0 {
             return room;
         }
         self.taken_seen = self.shared.taken.load(Ordering::Acquire);
-        hwm.saturating_sub(self.messages - self.taken_seen)
+        hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen))
     }
 
     /// The exact room, for grants.
@@ -357,7 +357,7 @@ impl<T> Reader<T> {
     pub(crate) fn took_message_of(&mut self, weight: u64, mark: u64) -> bool {
         let low = mark.div_ceil(2).max(1);
         let before = self.taken / low;
-        self.taken += weight;
+        self.taken = self.taken.wrapping_add(weight);
         self.shared.taken.store(self.taken, Ordering::Release);
         (self.taken / low != before || self.read == self.published_seen) && self.take_sleeping_writer()
     }

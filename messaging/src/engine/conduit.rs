@@ -49,8 +49,8 @@ pub(super) struct Conduit {
     pub(super) commands: VecDeque<Part>,
     /// The last part posted has more behind it.
     pub(super) posting: bool,
-    /// The rest of a message whose beginning went down with its link.
-    pub(super) skipping: bool,
+    /// A STREAM was told that this connection came, and is to hear that it went.
+    told: bool,
     pub(super) unfinished: Vec<Part>,
     pub(super) granted: u64,
     pub(super) unlimited: bool,
@@ -119,7 +119,7 @@ impl Conduit {
             returned: Vec::new(),
             commands: VecDeque::new(),
             posting: false,
-            skipping: false,
+            told: false,
             unfinished: Vec::new(),
             granted: 0,
             unlimited: false,
@@ -241,18 +241,26 @@ impl Conduit {
             // Nobody waits for room: a SUB sends nothing, and an XSUB drops what finds none.
             self.took(&part);
         }
-        self.skipping = false;
     }
 
     /// A STREAM receives an empty piece when a connection comes and when it goes.
-    pub(super) fn tell_of_connection(&mut self) {
-        if self.socket.kind == SocketType::Stream && self.socket.options().stream_notify {
-            self.deliver(&mut Part::last(Frame::EMPTY));
-            if self.incoming.publish()
-                && let Some(pipe) = self.pipe
-            {
-                self.socket.activate(Activation::Readable(pipe));
-            }
+    pub(super) fn tell_of_connection(&mut self, came: bool) {
+        if self.socket.kind != SocketType::Stream || !self.socket.options().stream_notify {
+            return;
+        }
+        if came {
+            // Connections that come and go must not fill what nobody reads. Of each pair both are told or none.
+            self.told = self.incoming.exact_room(self.receive_mark.max) > 0;
+        }
+        if !self.told {
+            return;
+        }
+        self.told = came;
+        self.deliver(&mut Part::last(Frame::EMPTY));
+        if self.incoming.publish()
+            && let Some(pipe) = self.pipe
+        {
+            self.socket.activate(Activation::Readable(pipe));
         }
     }
 
@@ -273,10 +281,6 @@ impl Conduit {
         }
         loop {
             let part = self.next_written(freed)?;
-            if self.skipping {
-                self.skipping = part.flags.more();
-                continue;
-            }
             if self.passes && !part.flags.command() {
                 return Some(part);
             }
@@ -289,23 +293,27 @@ impl Conduit {
     pub(super) fn has_output(&mut self) -> bool {
         !self.held.is_empty()
             || !self.commands.is_empty()
-            || (!self.skipping
-                && (self.out.look() || self.latest.as_ref().is_some_and(|latest| latest.has_part())))
+            || self.out.look()
+            || self.latest.as_ref().is_some_and(|latest| latest.has_part())
     }
 
-    /// The link is gone; what it never saw goes first on the next one, but never the tail of a torn message.
-    pub(super) fn link_lost(&mut self) {
+    /// The link is gone; what it never saw goes first on the next one, but never the tail of a torn message. Whether the sender
+    /// waits for room and has it now.
+    pub(super) fn link_lost(&mut self) -> bool {
         self.link = None;
         if let Some(closing) = &mut self.closing {
             // It was the link that drained; what came back goes by the next one.
             closing.draining = false;
         }
+        // Whether the beginning of the next message in the pipe is gone.
+        let mut torn = false;
+        let begins = |held: &VecDeque<Part>| held.back().is_some_and(|part| part.flags.more());
         if self.posting {
             match self.held.iter().position(|part| !part.flags.more()) {
                 Some(end) => drop(self.held.drain(..=end)),
                 None => {
                     self.held.clear();
-                    self.skipping = true;
+                    torn = true;
                 }
             }
         }
@@ -317,12 +325,14 @@ impl Conduit {
                 }
             }
         } else {
+            torn |= begins(&self.held);
             self.held.clear();
         }
         self.returned.clear();
         if let Some(latest) = &mut self.latest {
             latest.forget_unfinished();
             if latest.has_newer() {
+                torn |= begins(&self.held);
                 self.held.clear();
             } else if let Some(end) = self.held.iter().rev().skip(1).position(|part| !part.flags.more()) {
                 // Of what comes back, the newest.
@@ -338,5 +348,11 @@ impl Conduit {
         self.granted = 0;
         self.unlimited = false;
         self.timer = None;
+        // Messages are published whole, so the rest of it is there.
+        let mut freed = false;
+        while torn && let Some(part) = self.next_written(&mut freed) {
+            torn = part.flags.more();
+        }
+        freed
     }
 }

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use transport_core::{
-    Armed, Close, Completion, DownReason, Driver, Flow, Grant, LinkId, OpenId, Part, PeerInfo, Refused,
-    RefusedReason, SessionKind, Slab, SlabKey, Violation,
+    Armed, Close, Completion, DownReason, Driver, Flow, Frame, Grant, LinkId, OpenId, Part, PeerInfo,
+    Refused, RefusedReason, SessionKind, Slab, SlabKey, Violation,
 };
 
 use super::conduit::{Closing, Conduit};
 use super::endpoints::EndpointState;
-use crate::limits::{GRANT_TO_FINISH, LISTS, TURN_BUDGET};
+use crate::limits::{GRANT_TO_FINISH, LINGER, LISTS, TURN_BUDGET};
 use crate::mark::Mark;
 use crate::pattern::Behaviour;
 use crate::session::{Input, Session};
@@ -180,9 +180,12 @@ impl Core {
 
     /// A pattern has said all it had to say to this peer.
     pub(crate) fn finish(&mut self, key: SlabKey, now: Instant) {
-        if let Some(conduit) = self.conduits.find(key) {
-            let linger = conduit.socket.options().linger;
-            self.close_conduit(key, linger, now);
+        let Some(conduit) = self.conduits.find(key) else { return };
+        let endpoint = conduit.endpoint;
+        // Its own time, whatever the socket's linger: what was written goes out, and a peer that never ends goes all the same.
+        self.close_conduit(key, Some(LINGER), now);
+        if self.endpoints.find(endpoint).is_some_and(|state| state.dials && !state.lasting) {
+            self.forget_endpoint(endpoint);
         }
     }
 
@@ -326,7 +329,7 @@ impl Core {
         let session = Session::new(state.config.clone(), state.kind, peer, now);
         // A peer of ZMTP 1.0, who says no type, filters by itself and never subscribes.
         let filters_itself = peer.identity.as_ref().is_some_and(|identity| identity.socket_type.is_empty());
-        let (socket, everything) = (state.socket.clone(), state.everything || filters_itself);
+        let (socket, everything) = (state.socket.clone(), state.everything);
         let mute = state.kind == SessionKind::None && socket.kind.flow() == Flow::Recv;
         if state.dials {
             // One dial, one link: the open is used up.
@@ -362,6 +365,9 @@ impl Core {
                 if ready {
                     self.ready(key, everything, now);
                 }
+                if filters_itself {
+                    self.subscribed_to_all(key);
+                }
                 self.pump(key, now);
                 self.schedule(key);
             }
@@ -383,12 +389,7 @@ impl Core {
         if conduit.closing.is_none() {
             let mut state = socket.lock();
             match (conduit.pipe, conduit.fronts.take()) {
-                (Some(pipe), _) => {
-                    state.identified(pipe, &peer);
-                    if everything {
-                        state.pattern.subscribe_all(pipe);
-                    }
-                }
+                (Some(pipe), _) => state.identified(pipe, &peer),
                 (None, Some(fronts)) => {
                     let marks = (conduit.send_mark, conduit.receive_mark);
                     conduit.pipe = Some(state.attach(key, fronts, marks, Some(&peer), everything));
@@ -397,7 +398,7 @@ impl Core {
             }
             drop(state);
         }
-        conduit.tell_of_connection();
+        conduit.tell_of_connection(true);
         // Only now: whoever hears of it may send to this peer by name.
         socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::HandshakeSucceeded);
         if let Some(state) = self.endpoints.find_mut(conduit.endpoint) {
@@ -406,6 +407,16 @@ impl Core {
         socket.waiters.wake_all();
         self.regrant(key);
         self.pump(key, now);
+    }
+
+    /// As if the peer had subscribed to everything, which an XPUB hears.
+    fn subscribed_to_all(&mut self, key: SlabKey) {
+        if let Some(conduit) = self.conduits.find(key)
+            && let Some(pipe) = conduit.pipe
+        {
+            conduit.socket.lock().pattern.peer_subscribed(pipe, &Frame::EMPTY);
+            conduit.tell_of_subscription();
+        }
     }
 
     fn received(&mut self, at: usize, link: LinkId, part: &mut Part, now: Instant) {
@@ -626,14 +637,18 @@ impl Core {
         let reason = conduit.reason.take().unwrap_or(reason);
         let fd = conduit.fd;
         if conduit.ready {
-            conduit.tell_of_connection();
+            conduit.tell_of_connection(false);
             conduit.socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::Disconnected(reason, fd));
         } else {
             conduit.socket.emit_of_peer(&conduit.url, &conduit.peer, || EventKind::HandshakeFailed(reason));
         }
         // What was sent in-process goes with the peer that had it in hand.
         let in_process = conduit.session.as_ref().is_some_and(Session::is_in_process);
-        conduit.link_lost();
+        if conduit.link_lost()
+            && let Some(pipe) = conduit.pipe
+        {
+            conduit.socket.activate(Activation::Writable(pipe));
+        }
         let wanted = conduit.closing.is_none_or(|closing| {
             !in_process && conduit.has_output() && closing.until.is_none_or(|until| until > now)
         });

@@ -293,10 +293,21 @@ impl Core {
             // In-process links stand by themselves, without the name that brought them together.
             None if state.kind == SessionKind::InProcess => {}
             None => {
-                for conduit in self.conduits.keys() {
-                    if self.conduits.find(conduit).is_some_and(|conduit| conduit.endpoint == key) {
-                        self.close_conduit(conduit, linger, now);
+                let dials = state.dials;
+                for at in self.conduits.keys() {
+                    let Some(conduit) = self.conduits.find_mut(at).filter(|conduit| conduit.endpoint == key)
+                    else {
+                        continue;
+                    };
+                    // No more is written to a pipe whose link ends: it would go nowhere.
+                    if dials {
+                        if let Some(pipe) = conduit.pipe.take() {
+                            conduit.socket.lock().detach(pipe);
+                        }
+                    } else if let Some(pipe) = conduit.pipe {
+                        conduit.socket.lock().close_writing(pipe);
                     }
+                    self.close_conduit(at, linger, now);
                 }
             }
         }

@@ -77,7 +77,10 @@ impl Behaviour for Stream {
     }
 
     fn write_closed<P: Pipes>(&mut self, _: &mut P, pipe: PipeId) {
-        if let Some(name) = self.names.get(&pipe) {
+        // While a pipe is only read any more, its name may have gone to another.
+        if let Some(name) = self.names.get(&pipe)
+            && self.routes.get(&name[..]) == Some(&pipe)
+        {
             self.routes.remove(&name[..]);
         }
     }
@@ -100,12 +103,14 @@ impl Behaviour for Stream {
     fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
         let name = message.part(0).filter(|_| message.len() > 1).ok_or(NotSent::NoRoutingId)?;
         let pipe = self.route(pipes, name)?;
-        let (_, pieces) = message.take().into_first_and_rest();
+        let (_, mut pieces) = message.take().into_first_and_rest();
         if pieces.iter().all(|piece| piece.is_empty()) {
             self.write_closed(pipes, pipe);
             pipes.finish(pipe);
             return Ok(());
         }
+        // Nothing of an empty one would ever be sent.
+        pieces.retain(|piece| !piece.is_empty());
         // The bytes of one send stay together; the wire knows no parts.
         write_all(pipes, pipe, pieces, &mut self.spares);
         Ok(())
@@ -169,7 +174,7 @@ mod tests {
         assert!(stream.can_recv(&mut pipes));
         assert_eq!(recv(&mut stream, &mut pipes).unwrap(), [names[1].as_str(), "GET /"]);
         send(&mut stream, &mut pipes, &[&names[1], "200", "", "OK"]);
-        assert_eq!(pipes.sent(2), [message(&["200", "", "OK"])], "in one piece");
+        assert_eq!(pipes.sent(2), [message(&["200", "OK"])], "in one piece");
         assert!(pipes.sent(1).is_empty());
     }
 
@@ -185,6 +190,23 @@ mod tests {
         assert_eq!(recv(&mut stream, &mut pipes).unwrap()[1], "still read");
         stream.detached(&mut pipes, pipe(1));
         assert!(stream.name(pipe(1)).is_none());
+    }
+
+    #[test]
+    fn a_name_that_is_free_again_stays_with_who_has_it_now() {
+        let (mut stream, mut pipes) = (Stream::new(7), TestPipes::strict());
+        for n in [1, 2] {
+            stream.name_next(&"a".into());
+            stream.attached(&mut pipes, pipe(n), None);
+            if n == 1 {
+                send(&mut stream, &mut pipes, &["a", ""]);
+            }
+        }
+        // Only now the first connection is gone.
+        stream.write_closed(&mut pipes, pipe(1));
+        stream.detached(&mut pipes, pipe(1));
+        send(&mut stream, &mut pipes, &["a", "x"]);
+        assert_eq!(pipes.sent(2), [message(&["x"])]);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub struct Options {
     /// false.
     pub req_relaxed: bool,
     /// REQ, DEALER and ROUTER: send an empty message to every peer that comes, so that a ROUTER there learns of this
-    /// socket at once (ZMQ_PROBE_ROUTER). Other peers receive that message, too. Default false.
+    /// socket at once (ZMQ_PROBE_ROUTER). Other peers receive that message, too. With `conflate` none is sent. Default false.
     pub probe_router: bool,
     /// STREAM: receive an empty message when a connection comes, and when it goes (ZMQ_STREAM_NOTIFY). Default true.
     pub stream_notify: bool,
@@ -187,7 +187,8 @@ impl Options {
             xpub_welcome_message: self.xpub_welcome_message.clone(),
             req_correlate: self.req_correlate,
             req_relaxed: self.req_relaxed,
-            probe_router: self.probe_router,
+            // The probe would take the place of the newest message.
+            probe_router: self.probe_router && !self.conflate,
             invert_matching: self.invert_matching,
         }
     }

@@ -268,6 +268,15 @@ impl SocketState {
         self.settle();
     }
 
+    /// Nothing more is to be written to a pipe; what arrives is still read.
+    pub(crate) fn close_writing(&mut self, pipe: PipeId) {
+        self.pattern.write_closed(&mut self.pipes, pipe);
+        if let Some(front) = self.pipes.front(pipe) {
+            front.writes = Writes::Dropped;
+        }
+        self.settle();
+    }
+
     /// The application has no more use for a pipe: what it wrote still goes out, what it has not read is dropped.
     pub(crate) fn detach(&mut self, pipe: PipeId) {
         self.pattern.write_closed(&mut self.pipes, pipe);
