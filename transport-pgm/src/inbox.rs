@@ -135,11 +135,19 @@ impl Inbox {
 
 impl Shelf {
     fn gap(&mut self, lost: Loss) {
-        match (self.held.back_mut(), lost) {
-            (Some(Held::Gap(Loss::Packets(before))), Loss::Packets(more))
-            | (Some(Held::Gap(Loss::Messages(before))), Loss::Messages(more)) => *before += more,
-            _ => self.held.push_back(Held::Gap(lost)),
+        // Of either kind one at most behind the last part, or they would add up where nobody reads.
+        for held in self.held.iter_mut().rev().take(2) {
+            match (held, lost) {
+                (Held::Gap(Loss::Packets(before)), Loss::Packets(more))
+                | (Held::Gap(Loss::Messages(before)), Loss::Messages(more)) => {
+                    *before += more;
+                    return;
+                }
+                (Held::Gap(_), _) => {}
+                (Held::Part(_), _) => break,
+            }
         }
+        self.held.push_back(Held::Gap(lost));
     }
 }
 

@@ -74,6 +74,9 @@ impl Interface {
             return Self::of(&name, ip, group);
         };
         match ip {
+            Some(ip) if !locals.iter().any(|local| local.name == name && local.is_up) => {
+                Err(Refusal::device(format!("the interface {name} of {ip} is down; `ip link set {name} up`")))
+            }
             Some(ip) => Self::of(&name, ip, group),
             None if name_to_index_of(&name).is_none() => {
                 Err(Refusal::device(format!("there is no interface {name}; {}", list(&locals))))

@@ -300,3 +300,10 @@ pub const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// Parts of one source that may wait for the application, unless set. As many as one turn may bring of the shortest that anybody
 /// sends, and 60 ms of a gigabit in messages of 100 bytes.
 pub const WAITING_PARTS: usize = 1 << 16;
+
+/// Silence after which a source that has sent data makes room for a new one where there is none: twice the longest time between
+/// two heartbeats of libzmq's (its SPMs are 30 s apart when idle).
+pub(crate) const SOURCE_SILENCE: Duration = Duration::from_secs(60);
+
+/// Longest `expiry_ms`: a year.
+pub(crate) const EXPIRY_MAX_MS: u64 = 365 * 24 * 3600 * 1000;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use transport_core::{Endpoint, OpenError};
 
 use crate::limits::{
-    HOPS_DEFAULT, RATE_DEFAULT_KBIT, RECOVERY_INTERVAL, SOURCE_EXPIRY, SOURCES_MAX, TPDU_DEFAULT, TPDU_MAX,
-    TPDU_MIN, WAITING_PARTS,
+    EXPIRY_MAX_MS, HOPS_DEFAULT, RATE_DEFAULT_KBIT, RECOVERY_INTERVAL, SOURCE_EXPIRY, SOURCES_MAX,
+    TPDU_DEFAULT, TPDU_MAX, TPDU_MIN, WAITING_PARTS,
 };
+use crate::receiver::ReceiverConfig;
 
 /// What a URL may say behind its `?`. libzmq's names of the same things stand in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,9 @@ pub(crate) struct Settings {
     pub(crate) expiry: Duration,
     /// `segmentation`: whether the network card cuts long runs into packets: on or off.
     pub(crate) segmentation: bool,
+    /// `nak_backoff_min_ms`, `nak_backoff_max_ms`: bounds of the pause before a repair is asked for. `nak_wait_min_ms`,
+    /// `nak_wait_max_ms`: of the wait for the answer and for the repair.
+    pub(crate) naks: NakBounds,
 }
 
 impl Default for Settings {
@@ -54,6 +58,7 @@ impl Default for Settings {
             sources: SOURCES_MAX,
             expiry: SOURCE_EXPIRY,
             segmentation: true,
+            naks: NakBounds::default(),
         }
     }
 }
@@ -83,11 +88,16 @@ impl Settings {
             "receive_buffer" => self.receive_buffer = Some(number(value, 1, i32::MAX as u64)? as u32),
             "waiting_parts" => self.waiting_parts = number(value, 1, u64::from(u32::MAX))? as usize,
             "sources" => self.sources = number(value, 1, 65_536)? as usize,
-            "expiry_ms" => self.expiry = Duration::from_millis(number(value, 1, u64::MAX / 1_000_000)?),
+            "expiry_ms" => self.expiry = Duration::from_millis(number(value, 1, EXPIRY_MAX_MS)?),
             "segmentation" => self.segmentation = switch(value)?,
+            "nak_backoff_min_ms" => self.naks.backoff_min = Some(nak_time(value)?),
+            "nak_backoff_max_ms" => self.naks.backoff_max = Some(nak_time(value)?),
+            "nak_wait_min_ms" => self.naks.wait_min = Some(nak_time(value)?),
+            "nak_wait_max_ms" => self.naks.wait_max = Some(nak_time(value)?),
             _ => {
                 return Err("there is no such option; there are rate_kbit, recovery_ms, hops, loopback, tos, max_tpdu, \
-                            send_buffer, receive_buffer, waiting_parts, sources, expiry_ms and segmentation"
+                            send_buffer, receive_buffer, waiting_parts, sources, expiry_ms, segmentation, nak_backoff_min_ms, \
+                            nak_backoff_max_ms, nak_wait_min_ms and nak_wait_max_ms"
                     .into());
             }
         }
@@ -98,6 +108,35 @@ impl Settings {
     pub(crate) fn rate(&self) -> Option<u64> {
         (self.rate_kbit > 0).then(|| self.rate_kbit * 1000 / 8)
     }
+}
+
+/// Bounds of the timers that adapt to the measured round trip; what is `None` is as in [`ReceiverConfig`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NakBounds {
+    backoff_min: Option<Duration>,
+    backoff_max: Option<Duration>,
+    wait_min: Option<Duration>,
+    wait_max: Option<Duration>,
+}
+
+impl NakBounds {
+    /// Sets what is given. A maximum below a minimum counts as that minimum, and first guesses are within.
+    pub(crate) fn apply(&self, config: &mut ReceiverConfig) {
+        let set = |given: (Option<Duration>, Option<Duration>), bounds: [&mut Duration; 3]| {
+            let [initial, min, max] = bounds;
+            *min = given.0.unwrap_or(*min);
+            *max = given.1.unwrap_or(*max).max(*min);
+            *initial = (*initial).clamp(*min, *max);
+        };
+        let (backoff, wait) = ((self.backoff_min, self.backoff_max), (self.wait_min, self.wait_max));
+        set(backoff, [&mut config.backoff_initial, &mut config.backoff_min, &mut config.backoff_max]);
+        set(wait, [&mut config.repeat_initial, &mut config.repeat_min, &mut config.repeat_max]);
+        set(wait, [&mut config.repair_initial, &mut config.repair_min, &mut config.repair_max]);
+    }
+}
+
+fn nak_time(text: &str) -> Result<Duration, String> {
+    Ok(Duration::from_millis(number(text, 1, 60_000)?))
 }
 
 fn number(text: &str, min: u64, max: u64) -> Result<u64, String> {
@@ -126,6 +165,25 @@ mod tests {
     }
 
     #[test]
+    fn the_bounds_of_timers_can_be_set_and_hold() {
+        let mut config = ReceiverConfig::default();
+        parse("").unwrap().naks.apply(&mut config);
+        assert_eq!(config, ReceiverConfig::default());
+        let options = "nak_backoff_min_ms=7&nak_backoff_max_ms=9&nak_wait_min_ms=300&nak_wait_max_ms=200";
+        parse(options).unwrap().naks.apply(&mut config);
+        let ms = Duration::from_millis;
+        assert_eq!((config.backoff_min, config.backoff_max), (ms(7), ms(9)));
+        assert!((ms(7)..=ms(9)).contains(&config.backoff_initial));
+        for bounds in [
+            [config.repeat_min, config.repeat_initial, config.repeat_max],
+            [config.repair_min, config.repair_initial, config.repair_max],
+        ] {
+            assert_eq!(bounds, [ms(300); 3]);
+        }
+        assert!(parse("nak_wait_min_ms=0").is_err() && parse("expiry_ms=18446744073709").is_err());
+    }
+
+    #[test]
     fn every_option_is_read() {
         assert_eq!(parse(""), Ok(Settings::default()));
         let all = "rate_kbit=40000&recovery_ms=500&hops=3&loopback=off&tos=184&max_tpdu=9000&send_buffer=1&\
@@ -143,6 +201,7 @@ mod tests {
             sources: 9,
             expiry: Duration::from_secs(1),
             segmentation: false,
+            naks: NakBounds::default(),
         };
         assert_eq!((want.rate(), parse("rate_kbit=0").map(|none| none.rate())), (Some(5_000_000), Ok(None)));
         assert_eq!(parse(all), Ok(want));

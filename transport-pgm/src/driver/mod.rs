@@ -58,6 +58,10 @@ pub(crate) struct PgmDriver<N: Network> {
     tokens: Vec<u64>,
     senders: Vec<LinkId>,
     receiving: Vec<SlabKey>,
+    /// Whose turn is first in the next poll.
+    first_group: usize,
+    /// The last poll ended before all groups had their turn.
+    cut_short: bool,
     /// Of the last poll.
     now: Option<Instant>,
     /// When monitors hear of counters again.
@@ -85,6 +89,8 @@ impl<N: Network> PgmDriver<N> {
             tokens: Vec::new(),
             senders: Vec::new(),
             receiving: Vec::new(),
+            first_group: 0,
+            cut_short: false,
             now: None,
             tell_at: None,
         }
@@ -128,6 +134,7 @@ impl<N: Network> PgmDriver<N> {
             config.tsdu_max = usize::from(settings.max_tpdu.max(TPDU_DEFAULT));
             config.receiver.recovery = settings.recovery;
             config.receiver.expiry = settings.expiry;
+            settings.naks.apply(&mut config.receiver);
             let seed = random(site)?;
             let carrier = self.network.listen(site, *group)?;
             let (url, waiting_parts) = (site.endpoint.to_string(), settings.waiting_parts);
@@ -153,6 +160,8 @@ impl<N: Network> PgmDriver<N> {
                 }
             }
             Some(Link::Source(link)) => {
+                // Left there it would seem to have something to say for ever.
+                self.queue.retain(|queued| *queued != id);
                 if let Some(group) = self.groups.find_mut(link.group) {
                     group.close(link.id);
                 }
@@ -276,10 +285,26 @@ impl<N: Network> PgmDriver<N> {
 
     /// Receives, and says what came, in small pieces: what is not taken yet waits with the system, where there is more room.
     fn tend_groups(&mut self, now: Instant, out: &mut Vec<Completion>, limit: usize) {
-        for at in 0..self.receiving.len() {
+        if std::mem::take(&mut self.cut_short) {
+            // A group that is flooded must keep nobody, and not itself, from asking for repairs.
+            for at in 0..self.receiving.len() {
+                let Self { links, queue, news, stock, .. } = self;
+                let mut rest = Rest { links, queue, news, stock };
+                if let Some(group) = self.receiving.get(at).and_then(|key| self.groups.find_mut(*key)) {
+                    group.begin(now);
+                    group.pump(now, &mut rest);
+                }
+            }
+        }
+        let count = self.receiving.len();
+        let first = std::mem::take(&mut self.first_group);
+        for turn in 0..count {
+            let at = (first + turn) % count;
             let mut taken = 0;
             loop {
                 if !self.hand_out(out, limit) || !self.deliver(out, limit) {
+                    // The next one begins, or a group with more than a poll's worth would be the only one ever heard.
+                    (self.cut_short, self.first_group) = (true, at + 1);
                     return;
                 }
                 let Self { links, queue, news, stock, .. } = self;

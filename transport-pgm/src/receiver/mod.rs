@@ -34,7 +34,7 @@ use window::{Cell, Window};
 
 /// How receivers wait. The times between `min` and `max` follow the measured round trip; `initial` holds until there is
 /// one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverConfig {
     /// Range of the back-off before a NAK: NAK_BO_IVL.
     pub backoff_initial: Duration,
@@ -309,7 +309,7 @@ impl Receiver {
             }
             self.define(data.sqn);
         }
-        if !self.is_near(data.sqn, original, blocks, out) {
+        if !self.is_near(data.sqn, data.trail, original, blocks, out) {
             return;
         }
         self.advance(data.trail, blocks, out);
@@ -428,7 +428,8 @@ impl Receiver {
         if !self.defined {
             self.define(end);
         }
-        if self.window.next().plus(self.config.window_packets).before(end) {
+        let is_far = self.window.next().plus(self.config.window_packets).before(end);
+        if is_far || self.window.end().before(spm.trail) {
             // One SPM moves no window that far. Data does, or a second SPM that says the same.
             self.counters.strays += 1;
             if self.stray.add(spm.lead, self.config.window_packets) < 2 {
@@ -456,14 +457,22 @@ impl Receiver {
         (self.proven, self.trail) = (next, next);
     }
 
-    /// Whether a data packet is within reach of the window. What is not moves the window when others confirm it: two
-    /// that are ahead, since a receiver may have been cut off for long; and a few that are far behind while it is not
-    /// certain yet that the window is in the right place.
-    fn is_near(&mut self, sqn: Sqn, original: bool, blocks: &mut Blocks, out: &mut impl Deliver) -> bool {
+    /// Whether a data packet is within reach of the window, and what it says of the source's is. What is not moves the window
+    /// when others confirm it: two that are ahead, or say that all that was ever heard is history, since a receiver may have
+    /// been cut off for long; and a few that are far behind while it is not certain yet that the window is in the right place.
+    fn is_near(
+        &mut self,
+        sqn: Sqn,
+        trail: Sqn,
+        original: bool,
+        blocks: &mut Blocks,
+        out: &mut impl Deliver,
+    ) -> bool {
         let reach = self.config.window_packets;
         let distance = sqn.since(self.window.next());
         let (ahead, behind) =
             (distance > 0 && distance as u32 >= reach, distance < 0 && distance.unsigned_abs() > reach);
+        let ahead = ahead || self.window.end().before(trail);
         if !ahead && !behind {
             return true;
         }
@@ -614,7 +623,7 @@ impl Receiver {
     }
 
     pub(crate) fn deadline(&self) -> Nanos {
-        let mut at = self.heard_at + nanos(self.config.expiry);
+        let mut at = self.heard_at.saturating_add(nanos(self.config.expiry));
         if let Some(timer) = self.recovery.deadline() {
             at = at.min(timer);
         }
@@ -629,7 +638,7 @@ impl Receiver {
         if self.fin.is_some_and(|fin| !self.window.next().before(fin.next())) && self.window.len() == 0 {
             return Some(End::Finished);
         }
-        (now >= self.heard_at + nanos(self.config.expiry)).then_some(End::Silent)
+        (now >= self.heard_at.saturating_add(nanos(self.config.expiry))).then_some(End::Silent)
     }
 
     /// The number that a source which comes back must be beyond.

@@ -10,7 +10,9 @@ use super::{Receiver, ReceiverConfig, ReceiverCounters};
 use crate::blocks::Blocks;
 use crate::clock::{Clock, Nanos, nanos};
 use crate::datagrams::To;
-use crate::limits::{MUTED_MAX, SOURCE_PROBATION, SOURCES_MAX, TSDU_LEN_MAX, WAITING_BYTES_MAX};
+use crate::limits::{
+    MUTED_MAX, SOURCE_PROBATION, SOURCE_SILENCE, SOURCES_MAX, TSDU_LEN_MAX, WAITING_BYTES_MAX,
+};
 use crate::outgoing::Outgoing;
 use crate::packet::{Body, Opt, Packet, Tsi};
 use crate::random::Random;
@@ -217,11 +219,13 @@ impl Sources {
                 self.entries.len() - 1
             }
             None => {
-                let probation = nanos(SOURCE_PROBATION);
+                // One that never sent data goes soon; one that did, when it missed many of its heartbeats. It is the one that
+                // was silent the longest.
+                let (probation, silence) = (nanos(SOURCE_PROBATION), nanos(SOURCE_SILENCE));
                 let idle = |entry: &Entry| {
                     let (_, receiver) = entry.source.as_ref()?;
-                    (!receiver.has_data() && now >= receiver.heard_at() + probation)
-                        .then(|| receiver.heard_at())
+                    let patience = if receiver.has_data() { silence } else { probation };
+                    (now >= receiver.heard_at().saturating_add(patience)).then(|| receiver.heard_at())
                 };
                 let idle = self.entries.iter().enumerate().filter_map(|(at, entry)| Some((idle(entry)?, at)));
                 let Some((_, index)) = idle.min() else {

@@ -282,7 +282,10 @@ impl Source {
         // First each receiver's own limit: one that floods must not use up what is for all.
         let (data, window) = (self.counters.odata, self.window.capacity());
         let Some(asker) = self.repairs.asker(from, now, data, window) else {
-            self.counters.naks_limited += packet.sqns().count() as u64;
+            let asked = packet.sqns().count() as u64;
+            self.counters.naks_limited += asked;
+            // They were asked for all the same.
+            self.counters.naks_sqns += asked;
             return;
         };
         if !self.confirmations.take(CONFIRMATIONS, now, data) {
