@@ -95,6 +95,8 @@ pub(crate) fn version() -> (i32, i32, i32) {
 }
 
 /// Socket options used here, by zmq.h's numbers.
+// Some are for the tests of multicast alone, which share this file.
+#[allow(dead_code)]
 #[derive(Debug, Clone, Copy)]
 #[repr(i32)]
 pub(crate) enum Setting {
