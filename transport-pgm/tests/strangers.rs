@@ -1,15 +1,13 @@
 //! The driver on the system's sockets while strangers send to its group and to its publisher: whatever bytes, and packets that are
 //! nearly right for the session that is under way. Messages go on arriving, in order and whole, or their loss is said.
 
+mod pair;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
-use fabriq_transport_pgm::PgmTransport;
-use testkit::Bell;
-use transport_core::{
-    Completion, Driver, DriverEnv, Endpoint, Flow, FramePool, Grant, Hello, Identity, LinkId, LinkLimits,
-    Open, Part, Role, Transport, Tuning,
-};
+use pair::{driver, link, request};
+use transport_core::{Completion, Driver, Flow, Grant, Part};
 
 /// Packets of every type, as receivers and sources of other programs have sent them; see tests/golden/README.md.
 const GOLDEN: [&[u8]; 3] = [
@@ -83,39 +81,6 @@ fn strange(random: &mut Random, packets: &[Vec<u8>], gsi: [u8; 6], port: u16, gr
         packet[6..8].copy_from_slice(&(0xffff - sum as u16).to_be_bytes());
     }
     packet
-}
-
-fn driver() -> Box<dyn Driver> {
-    let env = DriverEnv { receive_pool: FramePool::new(16 << 20), wake: Bell::new(), context: 1 };
-    PgmTransport::over_udp().driver(env).expect("every host can")
-}
-
-fn request(url: &str, flow: Flow) -> Open {
-    Open {
-        endpoint: Endpoint::parse(url).expect("a URL"),
-        role: Role::Bind,
-        flow,
-        hello: Hello::NULL,
-        identity: Identity::default(),
-        limits: LinkLimits::default(),
-        tuning: Tuning::default(),
-    }
-}
-
-/// Polls both until the first has a link; the link, and what its peer is called.
-fn link(driver: &mut Box<dyn Driver>, other: &mut Box<dyn Driver>) -> (LinkId, String) {
-    let mut out = Vec::new();
-    loop {
-        driver.poll(Instant::now(), &mut out, 64);
-        let up = |said| match said {
-            Completion::Up { link, peer, .. } => Some((link, peer.address)),
-            _ => None,
-        };
-        if let Some(link) = out.drain(..).find_map(up) {
-            return link;
-        }
-        other.poll(Instant::now(), &mut Vec::new(), 64);
-    }
 }
 
 /// What a receiver hears, on whatever links.
