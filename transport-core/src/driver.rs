@@ -515,6 +515,31 @@ pub enum Completion {
     },
 }
 
+impl Completion {
+    /// The link that it is about.
+    pub fn link(&self) -> Option<LinkId> {
+        match self {
+            Self::Up { link, .. }
+            | Self::Received { link, .. }
+            | Self::Sent { link, .. }
+            | Self::Returned { link, .. }
+            | Self::Writable { link }
+            | Self::Gap { link, .. }
+            | Self::Recovery { link, .. }
+            | Self::Down { link, .. } => Some(*link),
+            Self::Bound { .. } | Self::Failed { .. } | Self::Progress { .. } => None,
+        }
+    }
+
+    /// The open that it is about, where it is about no link of it.
+    pub fn open(&self) -> Option<OpenId> {
+        match self {
+            Self::Bound { open, .. } | Self::Failed { open, .. } | Self::Progress { open, .. } => Some(*open),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,43 +1,11 @@
 //! Memory of the driver on the system's sockets: none per message once warm. Judges no traffic.
 
+mod pair;
+
 use std::time::Instant;
 
-use fabriq_transport_pgm::PgmTransport;
-use testkit::Bell;
-use transport_core::{
-    Completion, Driver, DriverEnv, Endpoint, Flow, Frame, FramePool, Grant, Hello, Identity, LinkId,
-    LinkLimits, Open, Part, Role, Transport, Tuning,
-};
-
-fn driver() -> Box<dyn Driver> {
-    let env = DriverEnv { receive_pool: FramePool::new(16 << 20), wake: Bell::new(), context: 1 };
-    PgmTransport::over_udp().driver(env).expect("every host can")
-}
-
-fn request(url: &str, flow: Flow) -> Open {
-    Open {
-        endpoint: Endpoint::parse(url).expect("a URL"),
-        role: Role::Bind,
-        flow,
-        hello: Hello::NULL,
-        identity: Identity::default(),
-        limits: LinkLimits::default(),
-        tuning: Tuning::default(),
-    }
-}
-
-/// Polls both until the first has a link.
-fn link(driver: &mut Box<dyn Driver>, other: &mut Box<dyn Driver>) -> LinkId {
-    let mut out = Vec::new();
-    loop {
-        driver.poll(Instant::now(), &mut out, 64);
-        let up = |said| if let Completion::Up { link, .. } = said { Some(link) } else { None };
-        if let Some(link) = out.drain(..).find_map(up) {
-            return link;
-        }
-        other.poll(Instant::now(), &mut Vec::new(), 64);
-    }
-}
+use pair::{driver, link, request};
+use transport_core::{Completion, Flow, Frame, Grant, Part};
 
 #[test]
 fn no_allocation_per_message_when_warm() {
@@ -51,8 +19,8 @@ fn no_allocation_per_message_when_warm() {
             format!("epgm://lo;239.195.77.{}:{}?rate_kbit=0", len / 10, 30_000 + std::process::id() % 1000);
         sender.open(request(&url, Flow::Send)).expect("opens");
         receiver.open(request(&url, Flow::Recv)).expect("opens");
-        let to = link(&mut sender, &mut receiver);
-        let from = link(&mut receiver, &mut sender);
+        let to = link(&mut sender, &mut receiver).0;
+        let from = link(&mut receiver, &mut sender).0;
         receiver.grant(from, Grant::Unlimited);
         let body = Frame::from(vec![3; len]);
         let mut out = Vec::with_capacity(4096);

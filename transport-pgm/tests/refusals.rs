@@ -1,13 +1,13 @@
 //! What is refused, when, and in which words: sockets that go both ways, interfaces that are not there, raw packets without the
 //! permission.
 
+mod pair;
+
 use fabriq_transport_pgm::PgmTransport;
+use pair::request;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use testkit::Bell;
-use transport_core::{
-    Driver, DriverEnv, Endpoint, Flow, FramePool, Hello, Identity, LinkLimits, Open, OpenError, Role,
-    Transport, Tuning,
-};
+use transport_core::{Driver, DriverEnv, Endpoint, Flow, FramePool, OpenError, Transport};
 
 fn transport(url: &str) -> PgmTransport {
     if url.starts_with("pgm") { PgmTransport::over_ip() } else { PgmTransport::over_udp() }
@@ -16,18 +16,6 @@ fn transport(url: &str) -> PgmTransport {
 fn driver(url: &str) -> Box<dyn Driver> {
     let env = DriverEnv { receive_pool: FramePool::new(1 << 20), wake: Bell::new(), context: 1 };
     transport(url).driver(env).expect("every host can")
-}
-
-fn request(url: &str, flow: Flow) -> Open {
-    Open {
-        endpoint: Endpoint::parse(url).expect("a URL"),
-        role: Role::Bind,
-        flow,
-        hello: Hello::NULL,
-        identity: Identity::default(),
-        limits: LinkLimits::default(),
-        tuning: Tuning::default(),
-    }
 }
 
 /// What an open is refused with.

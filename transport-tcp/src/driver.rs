@@ -678,12 +678,7 @@ impl Driver for TcpDriver {
     }
 
     fn close_open(&mut self, open: OpenId) {
-        self.pending.retain(|completion| match completion {
-            Completion::Bound { open: of, .. }
-            | Completion::Failed { open: of, .. }
-            | Completion::Progress { open: of, .. } => *of != open,
-            _ => true,
-        });
+        self.pending.retain(|completion| completion.open() != Some(open));
         let Some(opened) = self.opens.remove(open) else {
             return;
         };

@@ -3,8 +3,6 @@
 
 use std::collections::HashSet;
 
-use transport_core::Frame;
-
 use super::queueing::{FairQueue, PipeSet, Spares, drop_rest, read_message};
 use super::{Behaviour, NotReceived, NotSent, PipeId, Pipes, subscription};
 use crate::limits::GROUP_MAX;
@@ -114,7 +112,7 @@ impl Behaviour for Dish {
 
     /// Joins a group. `false`: it is joined already, or too long.
     fn subscribe<P: Pipes>(&mut self, pipes: &mut P, group: &[u8]) -> bool {
-        let joined = group.len() <= GROUP_MAX && self.groups.insert(Frame::from(group)[..].into());
+        let joined = group.len() <= GROUP_MAX && self.groups.insert(group.into());
         if joined {
             self.tell(pipes, true, group);
         }

@@ -247,19 +247,9 @@ impl News {
             _ => None,
         };
         let links: Vec<_> = self.0.iter().filter_map(unheard).collect();
-        self.0.retain(|completion| match completion {
-            Completion::Bound { open, .. }
-            | Completion::Failed { open, .. }
-            | Completion::Progress { open, .. } => *open != closed,
-            Completion::Up { link, .. }
-            | Completion::Received { link, .. }
-            | Completion::Sent { link, .. }
-            | Completion::Returned { link, .. }
-            | Completion::Writable { link }
-            | Completion::Gap { link, .. }
-            | Completion::Recovery { link, .. }
-            | Completion::Down { link, .. } => !links.contains(link),
-            _ => true,
+        self.0.retain(|completion| {
+            let unheard = completion.link().is_some_and(|link| links.contains(&link));
+            completion.open() != Some(closed) && !unheard
         });
         links
     }

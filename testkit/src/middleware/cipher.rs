@@ -125,14 +125,10 @@ impl CipheredDriver {
                 self.opens.remove(open);
                 return self.said.push_back(heard);
             }
-            Completion::Received { link, .. }
-            | Completion::Sent { link, .. }
-            | Completion::Returned { link, .. }
-            | Completion::Writable { link }
-            | Completion::Gap { link, .. }
-            | Completion::Recovery { link, .. }
-            | Completion::Down { link, .. } => (*link, self.up(*link).is_some()),
-            _ => return self.said.push_back(heard),
+            heard_of => match heard_of.link() {
+                Some(link) => (link, self.up(link).is_some()),
+                None => return self.said.push_back(heard),
+            },
         };
         let Some(session) = self.links.get_mut(&link) else { panic!("{heard:?} of an unknown link") };
         let says = match heard {
@@ -224,7 +220,7 @@ impl Driver for CipheredDriver {
             _ => None,
         });
         for link in unknown.collect::<Vec<_>>() {
-            self.said.retain(|said| link_of(said) != Some(link));
+            self.said.retain(|said| said.link() != Some(link));
             if let Some(session) = self.links.get_mut(&link) {
                 session.state = State::Silenced;
                 self.inner.close_link(link, Close::Abort);
@@ -309,20 +305,6 @@ impl Driver for CipheredDriver {
 
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wake_fd()
-    }
-}
-
-fn link_of(said: &Completion) -> Option<LinkId> {
-    match said {
-        Completion::Up { link, .. }
-        | Completion::Received { link, .. }
-        | Completion::Sent { link, .. }
-        | Completion::Returned { link, .. }
-        | Completion::Writable { link }
-        | Completion::Gap { link, .. }
-        | Completion::Recovery { link, .. }
-        | Completion::Down { link, .. } => Some(*link),
-        _ => None,
     }
 }
 

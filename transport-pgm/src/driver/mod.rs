@@ -349,17 +349,14 @@ impl<N: Network> Driver for PgmDriver<N> {
     fn close_open(&mut self, open: OpenId) {
         let mut unheard = Vec::new();
         self.news.retain(|completion| match completion {
-            Completion::Bound { open: of, .. }
-            | Completion::Failed { open: of, .. }
-            | Completion::Progress { open: of, .. } => *of != open,
             Completion::Up { open: of, link, .. } if *of == open => {
                 unheard.push(*link);
                 false
             }
-            _ => true,
+            completion => completion.open() != Some(open),
         });
         for link in unheard {
-            self.news.retain(|said| link_of(said) != Some(link));
+            self.news.retain(|said| said.link() != Some(link));
             self.drop_link(link);
         }
         if self.opens.remove(open).is_none() {
@@ -472,20 +469,6 @@ impl<N: Network> Driver for PgmDriver<N> {
 
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.network.wake_fd()
-    }
-}
-
-/// The link that a completion is about.
-fn link_of(said: &Completion) -> Option<LinkId> {
-    match said {
-        Completion::Received { link, .. }
-        | Completion::Sent { link, .. }
-        | Completion::Returned { link, .. }
-        | Completion::Writable { link }
-        | Completion::Gap { link, .. }
-        | Completion::Recovery { link, .. }
-        | Completion::Down { link, .. } => Some(*link),
-        _ => None,
     }
 }
 

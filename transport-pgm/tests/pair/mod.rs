@@ -1,5 +1,8 @@
 //! Two drivers on the system's sockets, a sender and a receiver, for the tests that poll them by hand. Holds no test.
 
+// Every test file takes what it needs.
+#![allow(dead_code)]
+
 use std::time::Instant;
 
 use fabriq_transport_pgm::PgmTransport;

@@ -418,10 +418,7 @@ impl<F: Fabric> Driver for RdmaDriver<F> {
                 unheard.push(*link);
                 false
             }
-            Completion::Bound { open: of, .. }
-            | Completion::Failed { open: of, .. }
-            | Completion::Progress { open: of, .. } => *of != open,
-            _ => true,
+            completion => completion.open() != Some(open),
         });
         self.forget_open(open);
         for id in self.links.keys() {
