@@ -678,7 +678,20 @@ impl Driver for TcpDriver {
     }
 
     fn close_open(&mut self, open: OpenId) {
-        self.pending.retain(|completion| completion.open() != Some(open));
+        // Links without frames are up at once; those of which nobody has heard yet go with it.
+        let mut unheard = Vec::new();
+        self.pending.retain(|completion| match completion {
+            Completion::Up { link, open: of, .. } if *of == open => {
+                unheard.push(*link);
+                false
+            }
+            completion => completion.open() != Some(open),
+        });
+        for id in unheard {
+            if let Some(mut link) = self.links.remove(id) {
+                link.end(&mut self.io);
+            }
+        }
         let Some(opened) = self.opens.remove(open) else {
             return;
         };

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use host::{Host, Random, greeting, loopback, open};
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 use transport_core::{
-    Armed, Close, Completion, Device, DownReason, Flags, Frame, Grant, Hello, Keepalive, LinkLimits, Open,
-    OpenError, Part, Progress, Role, Tuning, Violation,
+    Armed, Close, Completion, Device, DownReason, Flags, Flow, Frame, Grant, Hello, Keepalive, LinkLimits,
+    Open, OpenError, Part, Progress, Role, Tuning, Violation,
 };
 
 /// The revision of ZMTP between 1.0 and 2.0.
@@ -805,4 +805,26 @@ fn a_listener_may_name_its_interface() {
     host.driver.open(open(&url, Role::Connect)).unwrap();
     host.up();
     host.up();
+}
+
+/// A link without frames is up at once. Until somebody has heard so it goes with its open, in silence.
+#[test]
+fn closing_a_listener_takes_back_streams_that_nobody_has_heard_of() {
+    let mut host = Host::new();
+    let bound =
+        host.driver.open(Open { flow: Flow::Stream, ..open("tcp://127.0.0.1:*", Role::Bind) }).unwrap();
+    let Completion::Bound { endpoint, .. } = host.until("Bound", |c| matches!(c, Completion::Bound { .. }))
+    else {
+        unreachable!()
+    };
+    let mut peer = TcpStream::connect(endpoint.address()).unwrap();
+    // So that the first word of it is all that a poll says.
+    host.budget = 1;
+    host.until("Accepted", |c| matches!(c, Completion::Progress { progress: Progress::Accepted { .. }, .. }));
+    host.driver.close_open(bound);
+    host.budget = 100;
+    host.idle();
+    let said = host.poll();
+    assert!(said.is_empty(), "{said:?}");
+    assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0, "its connection is closed");
 }
