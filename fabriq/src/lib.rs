@@ -27,9 +27,9 @@
 use std::sync::Arc;
 
 pub use messaging::{
-    Context, ContextBuilder, Error, Event, EventKind, Interest, Message, Monitor, Options, PollItem, Proxy,
-    ProxyRun, ProxyStatistics, ProxyTraffic, Receive, Send, SendError, Socket, SocketType, poll,
-    poll_with_fds, proxy, proxy_async,
+    Context, ContextBuilder, Error, Event, EventKind, Interest, Message, Monitor, Options, PollItem, Poller,
+    PollerWait, Proxy, ProxyRun, ProxyStatistics, ProxyTraffic, Ready, Receive, Send, SendError, Socket,
+    SocketType, poll, poll_with_fds, proxy, proxy_async,
 };
 pub use transport_core::{
     Device, DownReason, Endpoint, EndpointError, Flow, Frame, FrameMut, Keepalive, Loss, OpenError, Recovery,
@@ -75,4 +75,5 @@ const _: () = {
     thread_safe::<Receive<'_>>();
     thread_safe::<Proxy<'_>>();
     thread_safe::<ProxyRun<'_, '_>>();
+    thread_safe::<Poller>();
 };

@@ -27,5 +27,5 @@ pub use socket::context::{Context, ContextBuilder};
 pub use socket::monitor::{Event, EventKind, Monitor};
 pub use socket::options::Options;
 pub use socket::proxy::{Proxy, ProxyRun, ProxyStatistics, ProxyTraffic, proxy, proxy_async};
-pub use socket::{Interest, PollItem, Receive, Send, Socket, poll, poll_with_fds};
+pub use socket::{Interest, PollItem, Poller, PollerWait, Ready, Receive, Send, Socket, poll, poll_with_fds};
 pub use socket_type::SocketType;

@@ -7,10 +7,12 @@ mod core;
 mod endpoints;
 mod pacing;
 mod progress;
+mod ready;
 mod spin;
 mod wait;
 
 pub(crate) use endpoints::{OpenRequest, Outcome};
 pub(crate) use pacing::{Pace, Pacing};
 pub(crate) use progress::{AsyncSpin, Shard, Target, Wait, timespec};
+pub(crate) use ready::{ReadyList, Registration};
 pub(crate) use wait::{TaskKey, Waiters};

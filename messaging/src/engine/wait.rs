@@ -15,6 +15,7 @@ use rustix::thread::futex;
 use transport_core::{Deferral, defer_call};
 
 use super::progress::timespec;
+use super::ready::Registration;
 use crate::limits::PARK;
 
 /// An eventfd: makes a thread that sleeps in epoll get up.
@@ -194,56 +195,63 @@ enum Entry {
     Task(TaskKey, Waker),
 }
 
-/// Everyone who waits for one socket. Waking takes all off the list: they look again and come back if they must.
+/// Everyone who waits for one socket. Waking takes threads and tasks off the list: they look again and come back if they
+/// must. Pollers stay.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     count: AtomicUsize,
-    entries: Mutex<Vec<Entry>>,
+    lists: Mutex<Lists>,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    entries: Vec<Entry>,
+    pollers: Vec<Arc<Registration>>,
 }
 
 impl Waiters {
-    fn add(&self, entry: Entry) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.push(entry);
-        self.count.store(entries.len(), Ordering::Relaxed);
-        drop(entries);
+    /// Changes the lists.
+    fn change<R>(&self, change: impl FnOnce(&mut Lists) -> R) -> R {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut lists);
+        self.count.store(lists.entries.len() + lists.pollers.len(), Ordering::Relaxed);
+        drop(lists);
         // Whoever registers looks again after this, and whoever makes something looks at `count` after it.
         fence(Ordering::SeqCst);
+        result
     }
 
     pub(crate) fn add_thread(&self, waiter: &Arc<Waiter>) {
-        self.add(Entry::Thread(waiter.clone()));
+        self.change(|lists| lists.entries.push(Entry::Thread(waiter.clone())));
     }
 
     /// Registers a task, or replaces the waker it registered before.
     pub(crate) fn add_task(&self, key: TaskKey, waker: &Waker) {
         let waker = waker.clone();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = entries.iter_mut().find_map(|entry| match entry {
-            Entry::Task(known, waker) if *known == key => Some(waker),
-            _ => None,
-        });
-        let before = match known {
-            Some(known) => Some(std::mem::replace(known, waker)),
-            None => {
-                entries.push(Entry::Task(key, waker));
-                self.count.store(entries.len(), Ordering::Relaxed);
-                None
+        let before = self.change(|lists| {
+            let known = lists.entries.iter_mut().find_map(|entry| match entry {
+                Entry::Task(known, waker) if *known == key => Some(waker),
+                _ => None,
+            });
+            match known {
+                Some(known) => Some(std::mem::replace(known, waker)),
+                None => {
+                    lists.entries.push(Entry::Task(key, waker));
+                    None
+                }
             }
-        };
-        drop(entries);
-        fence(Ordering::SeqCst);
+        });
         // A runtime's code, and so outside the lock.
         drop(before);
     }
 
     /// Takes a task off the list: its future is gone.
     pub(crate) fn remove_task(&self, key: TaskKey) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = entries.iter().position(|entry| matches!(entry, Entry::Task(known, _) if *known == key));
-        let removed = at.map(|at| entries.swap_remove(at));
-        self.count.store(entries.len(), Ordering::Relaxed);
-        drop(entries);
+        let removed = self.change(|lists| {
+            let of_task = |entry: &Entry| matches!(entry, Entry::Task(known, _) if *known == key);
+            let at = lists.entries.iter().position(of_task);
+            at.map(|at| lists.entries.swap_remove(at))
+        });
         drop(removed);
     }
 
@@ -251,9 +259,20 @@ impl Waiters {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|entry| !matches!(entry, Entry::Thread(other) if Arc::ptr_eq(other, waiter)));
-        self.count.store(entries.len(), Ordering::Relaxed);
+        self.change(|lists| {
+            lists
+                .entries
+                .retain(|entry| !matches!(entry, Entry::Thread(other) if Arc::ptr_eq(other, waiter)));
+        });
+    }
+
+    /// Registers a poller, until it is removed.
+    pub(crate) fn add_poller(&self, registration: Arc<Registration>) {
+        self.change(|lists| lists.pollers.push(registration));
+    }
+
+    pub(crate) fn remove_poller(&self, registration: &Arc<Registration>) {
+        self.change(|lists| lists.pollers.retain(|other| !Arc::ptr_eq(other, registration)));
     }
 
     /// Wakes everyone; async wakers run when this call returns, or later: when the caller's deferral ends.
@@ -264,14 +283,17 @@ impl Waiters {
         }
         // Before the lock, so that wakers run after it: a task that ends takes itself off this list.
         let _deferral = Deferral::begin();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count.store(0, Ordering::Relaxed);
-        // In place, so that the list keeps its memory. Waking takes no lock.
-        for entry in entries.drain(..) {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count.store(lists.pollers.len(), Ordering::Relaxed);
+        // In place, so that the list keeps its memory. Waking takes no lock but those of a poller's own list.
+        for entry in lists.entries.drain(..) {
             match entry {
                 Entry::Thread(waiter) => waiter.wake(),
                 Entry::Task(_, waker) => defer_call(move || waker.wake()),
             }
+        }
+        for registration in &lists.pollers {
+            registration.note();
         }
     }
 

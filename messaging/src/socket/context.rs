@@ -168,6 +168,10 @@ impl Context {
         self.shared.loan(len)
     }
 
+    pub(super) fn shared(&self) -> &Arc<ContextShared> {
+        &self.shared
+    }
+
     /// The transports of this context.
     pub fn transports(&self) -> &[Arc<dyn Transport>] {
         &self.shared.transports

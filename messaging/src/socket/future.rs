@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Socket;
-use crate::engine::{AsyncSpin, TaskKey};
+use super::context::ContextShared;
+use crate::engine::{AsyncSpin, Target, TaskKey};
 use crate::error::{Error, SendError};
 use crate::message::Message;
 use crate::pattern::NotSent;
@@ -49,19 +50,19 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Attempts, drives and attempts again; spins by yielding to the executor; registers with the sockets, all of one
+    /// Attempts, drives and attempts again; spins by yielding to the executor; registers with the targets, all of that
     /// context, and attempts once more before it lets the task sleep.
     pub(super) fn poll<R>(
         &mut self,
-        sockets: &[&Socket],
+        context: &ContextShared,
+        targets: &[&dyn Target],
         cx: &mut Context<'_>,
         mut attempt: impl FnMut() -> Option<R>,
     ) -> Poll<R> {
         if let Some(result) = attempt() {
             return self.succeed(result);
         }
-        let Some(first) = sockets.first() else { return Poll::Pending };
-        let shard = &first.context.shard;
+        let shard = &context.shard;
         // Each wait spins at most once: what wakes the task later is the background.
         self.spin.get_or_insert_with(|| shard.begin_async_spin());
         shard.drive(Instant::now());
@@ -73,8 +74,8 @@ impl Turns {
             return Poll::Pending;
         }
         let key = *self.key.get_or_insert_with(TaskKey::new);
-        for socket in sockets {
-            socket.shared.waiters.add_task(key, cx.waker());
+        for target in targets {
+            target.waiters().add_task(key, cx.waker());
         }
         match attempt() {
             Some(result) => self.succeed(result),
@@ -93,13 +94,14 @@ impl Turns {
     }
 
     /// Nobody waits any more.
-    pub(super) fn leave(&mut self, sockets: &[&Socket]) {
+    pub(super) fn leave(&mut self, context: &ContextShared, targets: &[&dyn Target]) {
         let Some(key) = self.key.take() else { return };
-        for socket in sockets {
-            // In a forked child the list may be locked for ever.
-            if !socket.context.is_foreign() {
-                socket.shared.waiters.remove_task(key);
-            }
+        // In a forked child the lists may be locked for ever.
+        if context.is_foreign() {
+            return;
+        }
+        for target in targets {
+            target.waiters().remove_task(key);
         }
     }
 }
@@ -109,7 +111,7 @@ impl Future for Receive<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let socket = self.socket;
-        self.turns.poll(&[socket], cx, || {
+        self.turns.poll(&socket.context, &[&*socket.shared], cx, || {
             let mut message = Message::EMPTY;
             match socket.recv_once(&mut message) {
                 Ok(true) => Some(Ok(message)),
@@ -126,7 +128,7 @@ impl Future for Send<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let (socket, waiting) = (this.socket, &mut this.message);
-        this.turns.poll(&[socket], cx, || {
+        this.turns.poll(&socket.context, &[&*socket.shared], cx, || {
             let Some(message) = waiting else {
                 // Polled after it was ready.
                 return Some(Ok(()));
@@ -144,13 +146,13 @@ impl Future for Send<'_> {
 
 impl Drop for Send<'_> {
     fn drop(&mut self) {
-        self.turns.leave(&[self.socket]);
+        self.turns.leave(&self.socket.context, &[&*self.socket.shared]);
     }
 }
 
 impl Drop for Receive<'_> {
     fn drop(&mut self) {
-        self.turns.leave(&[self.socket]);
+        self.turns.leave(&self.socket.context, &[&*self.socket.shared]);
     }
 }
 

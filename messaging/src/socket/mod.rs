@@ -5,6 +5,7 @@ mod future;
 pub(crate) mod monitor;
 pub(crate) mod options;
 mod poll;
+mod poller;
 pub(crate) mod proxy;
 pub(crate) mod shared;
 
@@ -17,6 +18,7 @@ use transport_core::{Deferral, Endpoint, Frame, FrameMut, Keepalive, OpenError, 
 
 pub use future::{Receive, Send};
 pub use poll::{Interest, PollItem, poll, poll_with_fds};
+pub use poller::{Poller, PollerWait, Ready};
 
 use crate::engine::{OpenRequest, Outcome, Pace, Target, Wait, Waiters};
 use crate::error::{Error, SendError};

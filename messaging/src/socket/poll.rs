@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, Timespec};
+use transport_core::Deferral;
 
 use super::Socket;
+use super::shared::SocketShared;
 use crate::engine::{Target, Wait, timespec};
 use crate::error::Error;
 
@@ -15,6 +17,25 @@ pub struct Interest {
     pub readable: bool,
     /// A message can be sent.
     pub writable: bool,
+}
+
+impl Interest {
+    /// A message to receive.
+    pub const READABLE: Self = Self { readable: true, writable: false };
+    /// Room to send.
+    pub const WRITABLE: Self = Self { readable: false, writable: true };
+
+    /// What there is of it on a socket; what there is not, the engine will say.
+    pub(super) fn look(self, socket: &SocketShared) -> Self {
+        let _deferral = Deferral::begin();
+        let mut state = socket.lock();
+        Self { readable: self.readable && state.can_recv(), writable: self.writable && state.can_send() }
+    }
+
+    /// Whether it is anything.
+    pub(super) fn is_any(self) -> bool {
+        self.readable || self.writable
+    }
 }
 
 /// One socket of a `poll`.
@@ -31,17 +52,13 @@ pub struct PollItem<'a> {
 impl<'a> PollItem<'a> {
     /// Waits for `socket` to have a message.
     pub fn readable(socket: &'a Socket) -> Self {
-        let interest = Interest { readable: true, writable: false };
-        Self { socket, interest, ready: Interest::default() }
+        Self { socket, interest: Interest::READABLE, ready: Interest::default() }
     }
 
     fn look(&mut self) -> Result<bool, Error> {
         self.socket.check()?;
-        self.ready = Interest {
-            readable: self.interest.readable && self.socket.is_readable(),
-            writable: self.interest.writable && self.socket.is_writable(),
-        };
-        Ok(self.ready.readable || self.ready.writable)
+        self.ready = self.interest.look(&self.socket.shared);
+        Ok(self.ready.is_any())
     }
 }
 
@@ -53,8 +70,16 @@ fn look_at_all(items: &mut [PollItem<'_>]) -> Result<usize, Error> {
     Ok(ready)
 }
 
+/// Looks at descriptors without waiting, and says how many are ready.
+pub(super) fn look_at_fds(fds: &mut [PollFd<'_>]) -> usize {
+    if fds.is_empty() {
+        return 0;
+    }
+    rustix::event::poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap_or(0)
+}
+
 /// Waits until one of the sockets is ready, at most `timeout` (`None`: for ever). Returns how many are; 0 after the
-/// timeout. All sockets must belong to one context.
+/// timeout. All sockets must belong to one context. Looks at each of them: for hundreds there is [`super::Poller`].
 pub fn poll(items: &mut [PollItem<'_>], timeout: Option<Duration>) -> Result<usize, Error> {
     poll_with_fds(items, &mut [], timeout)
 }
@@ -65,12 +90,6 @@ pub fn poll_with_fds(
     fds: &mut [PollFd<'_>],
     timeout: Option<Duration>,
 ) -> Result<usize, Error> {
-    let look_at_fds = |fds: &mut [PollFd<'_>]| {
-        if fds.is_empty() {
-            return 0;
-        }
-        rustix::event::poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap_or(0)
-    };
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let Some(first) = items.first() else {
         let timeout = timeout.map(timespec);
@@ -92,8 +111,8 @@ pub fn poll_with_fds(
         });
         return Ok(look_at_all(items)? + look_at_fds(fds));
     }
-    let shareds: Vec<_> = items.iter().map(|item| item.socket.shared.clone()).collect();
-    let targets: Vec<&dyn Target> = shareds.iter().map(|shared| &**shared as &dyn Target).collect();
+    let sockets: Vec<&Socket> = items.iter().map(|item| item.socket).collect();
+    let targets: Vec<&dyn Target> = sockets.iter().map(|socket| &*socket.shared as &dyn Target).collect();
     let watched = fds.to_vec();
     let wait = Wait { targets: &targets, deadline, fds: &watched };
     let result = shard.wait(&wait, || match look_at_all(items) {

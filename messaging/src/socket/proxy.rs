@@ -126,8 +126,7 @@ impl<'a> Proxy<'a> {
     /// [`Error::Forked`].
     pub fn run(&self) -> Result<(), Error> {
         self.check()?;
-        let shareds: Vec<_> = self.sockets().map(|socket| socket.shared.clone()).collect();
-        let targets: Vec<&dyn Target> = shareds.iter().map(|shared| &**shared as &dyn Target).collect();
+        let targets: Vec<&dyn Target> = self.sockets().map(|socket| &*socket.shared as &dyn Target).collect();
         let wait = Wait { targets: &targets, deadline: None, fds: &[] };
         let shard = &self.frontend.context.shard;
         loop {
@@ -155,10 +154,11 @@ impl<'a> Proxy<'a> {
         [Some(self.frontend), Some(self.backend), self.capture, self.control].into_iter().flatten()
     }
 
-    /// The same in an array, where the first may stand several times.
-    fn sockets_of_four(&self) -> [&'a Socket; 4] {
-        let frontend = self.frontend;
-        [frontend, self.backend, self.capture.unwrap_or(frontend), self.control.unwrap_or(frontend)]
+    /// Their shared parts in an array, where the first may stand several times.
+    fn targets(&self) -> [&'a dyn Target; 4] {
+        let first = self.frontend;
+        [Some(first), Some(self.backend), self.capture, self.control]
+            .map(|socket| &*socket.unwrap_or(first).shared as &dyn Target)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -332,9 +332,9 @@ impl Future for ProxyRun<'_, '_> {
         if !std::mem::replace(&mut this.checked, true) {
             proxy.check()?;
         }
-        let sockets = proxy.sockets_of_four();
+        let (context, targets) = (&proxy.frontend.context, proxy.targets());
         for _ in 0..PROXY_BURSTS {
-            match this.turns.poll(&sockets, cx, || proxy.step().transpose()) {
+            match this.turns.poll(context, &targets, cx, || proxy.step().transpose()) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Step::Moved)) => {}
                 Poll::Ready(Ok(Step::Terminated)) => return Poll::Ready(Ok(())),
@@ -348,7 +348,7 @@ impl Future for ProxyRun<'_, '_> {
 
 impl Drop for ProxyRun<'_, '_> {
     fn drop(&mut self) {
-        self.turns.leave(&self.proxy.sockets_of_four());
+        self.turns.leave(&self.proxy.frontend.context, &self.proxy.targets());
     }
 }
 
