@@ -2,7 +2,7 @@
 //! have are either kept without effect, where that harms nobody, or refused.
 
 use std::ffi::{c_int, c_void};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use fabriq::{Options, SocketType};
@@ -80,7 +80,7 @@ const IDLE: [(c_int, c_int, c_int, c_int); 7] = [
     (MULTICAST_HOPS, 1, 1, c_int::MAX),
     (MULTICAST_MAXTPDU, 1500, 1, c_int::MAX),
     (TCP_MAXRT, 0, 0, c_int::MAX),
-    // With a descriptor, bind and connect are refused.
+    // The next bind takes it.
     (USE_FD, -1, -1, c_int::MAX),
     (THREAD_SAFE, 0, 0, -1),
 ];
@@ -364,8 +364,16 @@ fn get(sock: &Sock, option: c_int) -> Result<Vec<u8>> {
 pub(crate) fn check_kept(sock: &Sock) -> Result<()> {
     let local = locked(&sock.local);
     let kept = |option| local.idle_options.get(&option).is_some_and(|value: &Vec<u8>| !value.is_empty());
-    let fd = local.idle_options.get(&USE_FD).is_some_and(|fd| *fd != (-1_i32).to_ne_bytes());
-    if fd || TEXTS.iter().any(|&option| kept(option)) { Err(libc::ENOTSUP) } else { Ok(()) }
+    if TEXTS.iter().any(|&option| kept(option)) { Err(libc::ENOTSUP) } else { Ok(()) }
+}
+
+/// The descriptor that the next bind is to listen on, which is ours from here on.
+pub(crate) fn take_listener(sock: &Sock) -> Option<OwnedFd> {
+    let fd = number(&locked(&sock.local).idle_options.remove(&USE_FD)?).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: it asks only whether the number is open.
+    let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1;
+    // SAFETY: it is open, and who set the option gave it away (zmq_setsockopt(3)).
+    is_open.then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[unsafe(no_mangle)]

@@ -265,7 +265,11 @@ pub unsafe extern "C" fn zmq_bind(socket: *mut c_void, address: *const c_char) -
         // SAFETY: a string of the caller's.
         let address = unsafe { text(address) }?;
         crate::options::check_kept(&sock)?;
-        let endpoint = sock.socket.bind(address).map_err(|error| errno::of(&error))?;
+        let bound = match crate::options::take_listener(&sock) {
+            Some(listener) => sock.socket.bind_listener(address, listener),
+            None => sock.socket.bind(address),
+        };
+        let endpoint = bound.map_err(|error| errno::of(&error))?;
         locked(&sock.local).last_endpoint = endpoint.as_str().to_owned();
         sock.arm_bell(false);
         Ok(0)

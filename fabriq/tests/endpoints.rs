@@ -1,8 +1,13 @@
 //! What giving an endpoint up does to its links, as in libzmq. Tests no pattern.
 
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use fabriq::{Error, Socket, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -142,4 +147,60 @@ fn in_process_any_two_types_may_meet_and_nothing_breaks() {
     pull.connect("inproc://after").unwrap();
     push.send("a").unwrap();
     assert_eq!(pull.recv_timeout(PATIENCE).unwrap().body(), "a");
+}
+
+/// Sockets of the system's of each kind, bound: one that listens already, and one that does not.
+fn bound_listeners(directory: &std::path::Path) -> [(&'static str, OwnedFd); 3] {
+    let path = directory.join("given");
+    let unix = rustix::net::socket(AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&unix, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    let name =
+        std::os::unix::net::SocketAddr::from_abstract_name(format!("given-{}", std::process::id())).unwrap();
+    [
+        ("tcp://", TcpListener::bind("127.0.0.1:0").unwrap().into()),
+        ("ipc://", unix),
+        ("ipc://", UnixListener::bind_addr(&name).unwrap().into()),
+    ]
+}
+
+#[test]
+fn a_listener_that_somebody_else_has_bound_is_taken_over() {
+    let directory = std::env::temp_dir().join(format!("fabriq-given-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let context = fabriq::context().unwrap();
+    for (scheme, listener) in bound_listeners(&directory) {
+        let server = context.socket(SocketType::Rep).unwrap();
+        let client = context.socket(SocketType::Req).unwrap();
+        let wildcard = if scheme == "tcp://" { "*:*" } else { "*" };
+        let endpoint = server.bind_listener(&format!("{scheme}{wildcard}"), listener).unwrap();
+        assert!(endpoint.as_str().starts_with(scheme), "{endpoint}");
+        client.connect(endpoint.as_str()).unwrap();
+        client.send("question").unwrap();
+        assert_eq!(server.recv_timeout(PATIENCE).unwrap().body(), "question");
+        server.send("answer").unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().body(), "answer");
+        // Nobody has the listener any more.
+        server.unbind(endpoint.as_str()).unwrap();
+        if let Some(address) = endpoint.as_str().strip_prefix("tcp://") {
+            TcpListener::bind(address).unwrap();
+        }
+    }
+    // It was not made here.
+    assert!(directory.join("given").exists());
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn what_is_no_listener_of_the_scheme_is_refused() {
+    let context = fabriq::context().unwrap();
+    let socket = context.socket(SocketType::Rep).unwrap();
+    let tcp = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+    let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let datagrams = || OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    for (url, given) in [("ipc://*", tcp()), ("tcp://*:*", file()), ("tcp://*:*", datagrams())] {
+        let error = socket.bind_listener(url, given).unwrap_err();
+        assert!(error.to_string().contains("bind it first"), "{url}: {error}");
+    }
+    let error = socket.bind_listener("inproc://given", tcp()).unwrap_err();
+    assert!(error.to_string().contains("use tcp:// or ipc://"), "{error}");
 }

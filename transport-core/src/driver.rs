@@ -1,7 +1,7 @@
 //! The contract between the engine and a transport: open, post, poll. Holds types and promises, no code that runs.
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,11 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// Why this host cannot run the transport, for `fabriq info`; `None` when it can.
     fn unavailable(&self) -> Option<String> {
         None
+    }
+
+    /// Whether [`Open::listener`] means something to it.
+    fn adopts_listeners(&self) -> bool {
+        false
     }
 
     /// An endpoint of one of its schemes to bind that other processes of this host can reach, with a wildcard for what makes
@@ -149,6 +154,9 @@ pub struct Open {
     pub limits: LinkLimits,
     /// Settings for the operating system.
     pub tuning: Tuning,
+    /// For a bind: a socket of the caller's, bound already, to listen on a duplicate of. Only for transports that
+    /// [adopt listeners](Transport::adopts_listeners).
+    pub listener: Option<Arc<OwnedFd>>,
 }
 
 pub use identity::Identity;

@@ -35,6 +35,7 @@ fn open(driver: &mut dyn Driver, role: Role) {
         identity: Identity::default(),
         limits: LinkLimits::default(),
         tuning: Tuning::default(),
+        listener: None,
     };
     driver.open(request).expect("opens");
 }

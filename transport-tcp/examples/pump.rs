@@ -35,6 +35,7 @@ fn open(url: &str, role: Role) -> Open {
         identity: Identity::default(),
         limits: LinkLimits::default(),
         tuning: Tuning::default(),
+        listener: None,
     }
 }
 

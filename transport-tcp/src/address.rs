@@ -1,6 +1,8 @@
 //! Addresses of every scheme of this transport: which kind a URL has, and where a bind or a dial goes. Makes no sockets.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use hosts::Place;
 use rustix::io::Errno;
@@ -32,6 +34,8 @@ pub(crate) enum Route {
 pub(crate) enum Located {
     /// Here, or nowhere; the routes in the order to try them.
     Here(Result<Vec<Route>, Errno>),
+    /// Where a socket of the caller's is bound, and whether that is to be one of tcp.
+    Bound(bool, Arc<OwnedFd>),
     /// Where the resolver says; see [`crate::tcp::routes`].
     Names { target: Place, source: Option<Place> },
 }
@@ -43,6 +47,10 @@ impl Address {
             "ipc" => Name::parse(endpoint).map(Self::Ipc),
             _ => TcpAddress::parse(endpoint).map(Self::Tcp),
         }
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
     }
 
     /// Where a bind or a dial goes, or which names have to be resolved for that.

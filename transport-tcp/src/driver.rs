@@ -150,13 +150,20 @@ impl TcpDriver {
         let Some(opened) = self.opens.find_mut(open) else {
             return;
         };
-        let epoll = &self.io.epoll;
-        let bound = routes.first().ok_or(Errno::ADDRNOTAVAIL.into()).and_then(|route| {
-            let (listener, real) = socket::listen(route, &opened.settings)?;
-            epoll::add(epoll, &listener, open_token(open), EventFlags::IN)?;
+        let route = routes.first().ok_or(Errno::ADDRNOTAVAIL.into());
+        let bound = route.and_then(|route| socket::listen(route, &opened.settings));
+        self.listening(open, bound);
+    }
+
+    fn listening(&mut self, open: OpenId, bound: Result<(Listener, String), Refusal>) {
+        let Some(opened) = self.opens.find_mut(open) else {
+            return;
+        };
+        let added = bound.and_then(|(listener, real)| {
+            epoll::add(&self.io.epoll, &listener, open_token(open), EventFlags::IN)?;
             Ok((listener, real))
         });
-        match bound {
+        match added {
             Ok((listener, real)) => {
                 opened.stage = Stage::Listening(listener);
                 let endpoint = opened.endpoint.with_address(&real);
@@ -646,10 +653,14 @@ impl TcpDriver {
 
 impl Driver for TcpDriver {
     fn open(&mut self, request: Open) -> Result<OpenId, OpenError> {
-        let Open { endpoint, role, flow, hello, identity, limits, tuning } = request;
+        let Open { endpoint, role, flow, hello, identity, limits, tuning, listener } = request;
         let raw = flow == Flow::Stream;
         let low_mark = (1..=LOW_MARK_MAX).contains(&identity.send_hwm);
-        let located = Address::parse(&endpoint)?.locate(&endpoint, role, tuning.ipv6)?;
+        let address = Address::parse(&endpoint)?;
+        let located = match listener.filter(|_| role == Role::Bind) {
+            Some(listener) => Located::Bound(address.is_tcp(), listener),
+            None => address.locate(&endpoint, role, tuning.ipv6)?,
+        };
         let (settings, stage) = (Settings { tuning, low_mark }, Stage::Resolving);
         let failed = endpoint.clone();
         let open = self.opens.insert(Opened {
@@ -665,6 +676,9 @@ impl Driver for TcpDriver {
         });
         match located {
             Located::Here(routes) => self.set_out(open, role, routes),
+            Located::Bound(is_tcp, listener) => {
+                self.listening(open, socket::adopt(is_tcp, &listener, &settings));
+            }
             Located::Names { target, source } => {
                 if let Err((why, error)) =
                     self.ask(Question { open, target, source, ipv6: tuning.ipv6, here: role == Role::Bind })

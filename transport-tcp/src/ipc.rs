@@ -147,6 +147,16 @@ fn bind_refusal(error: Errno) -> Refusal {
     Refusal::Said(error, format!("{error}; {remedy}"))
 }
 
+/// The name of a socket, if it is one of this kind and has one.
+pub(crate) fn bound_to(fd: impl AsFd) -> Option<String> {
+    let address = SocketAddrUnix::try_from(net::getsockname(fd).ok()?).ok()?;
+    match (address.path_bytes(), address.abstract_name()) {
+        (Some(path), _) => str::from_utf8(path).ok().map(str::to_owned),
+        (None, Some(name)) => str::from_utf8(name).ok().map(|name| format!("@{name}")),
+        (None, None) => None,
+    }
+}
+
 /// Dials. The system knows at once: a peer has a connection when it stands in the listener's backlog.
 pub(crate) fn dial(name: &Name, settings: &Settings) -> Result<Connection, Refusal> {
     let fd = open()?;

@@ -76,6 +76,10 @@ impl Transport for TcpTransport {
         Ok(Box::new(driver::TcpDriver::new(env)?))
     }
 
+    fn adopts_listeners(&self) -> bool {
+        true
+    }
+
     fn local(&self, scheme: &str) -> Option<Endpoint> {
         let url = match scheme {
             "tcp" => "tcp://127.0.0.1:*",

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::net::{self, SocketType, sockopt};
 use transport_core::{Endpoint, OpenError, Tuning};
 
 use crate::address::Route;
@@ -115,6 +116,36 @@ pub(crate) fn listen(route: &Route, settings: &Settings) -> Result<(Listener, St
             Ok((Listener { _file: file, fd, kind: Kind::Ipc(*settings) }, real))
         }
     }
+}
+
+/// Listens on a duplicate of a socket that somebody else has bound, and perhaps made to listen. Its file, if it has one, stays
+/// when the duplicate is closed.
+pub(crate) fn adopt(
+    is_tcp: bool,
+    socket: &OwnedFd,
+    settings: &Settings,
+) -> Result<(Listener, String), Refusal> {
+    let fd = rustix::io::fcntl_dupfd_cloexec(socket, 0)?;
+    let real = if is_tcp { tcp::bound_to(&fd) } else { ipc::bound_to(&fd) };
+    let is_stream = sockopt::socket_type(&fd).is_ok_and(|kind| kind == SocketType::STREAM);
+    let Some(real) = real.filter(|_| is_stream) else {
+        let kind = if is_tcp { "a TCP" } else { "a Unix-domain stream" };
+        return Err(Refusal::Said(
+            Errno::PROTOTYPE,
+            format!(
+                "the given descriptor is not {kind} socket that is bound; bind it first, or use the scheme of its kind"
+            ),
+        ));
+    };
+    // The flag is the open file's, and so the given descriptor's as well: nobody else is to accept from it.
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    if is_tcp {
+        // Accepted sockets inherit it.
+        sockopt::set_tcp_nodelay(&fd, true)?;
+    }
+    net::listen(&fd, settings.backlog())?;
+    let kind = if is_tcp { Kind::Tcp } else { Kind::Ipc(*settings) };
+    Ok((Listener { _file: None, fd, kind }, real))
 }
 
 /// Dials.

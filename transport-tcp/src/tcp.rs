@@ -175,6 +175,12 @@ fn try_listen(address: &SocketAddr, settings: &Settings) -> Result<(OwnedFd, Str
     Ok((fd, real.to_string()))
 }
 
+/// The address of a socket, if it is one of this kind.
+pub(crate) fn bound_to(fd: impl AsFd) -> Option<String> {
+    let address = SocketAddr::try_from(net::getsockname(fd).ok()?).ok()?;
+    Some(address.to_string())
+}
+
 /// A socket that dials, and whether it is through already.
 pub(crate) fn dial(
     to: &SocketAddr,

@@ -702,7 +702,7 @@ impl Core {
                     }
                 }
                 Timer::Reconnect(key) => {
-                    if let Err(error) = self.start_open(key) {
+                    if let Err(error) = self.start_open(key, None) {
                         if let Some(state) = self.endpoints.find(key) {
                             state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectFailed(error));
                         }

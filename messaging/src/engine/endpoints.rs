@@ -1,6 +1,7 @@
 //! What a socket has bound and connected: opening, redialling and giving up. Moves no messages; `core.rs` does.
 
 use std::cmp::Reverse;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub(crate) struct OpenRequest {
     pub(crate) config: Arc<SessionConfig>,
     /// What the peer behind a lasting pipe is called.
     pub(crate) name: Option<Frame>,
+    /// What to listen on, for a bind.
+    pub(crate) listener: Option<Arc<OwnedFd>>,
     pub(crate) now: Instant,
 }
 
@@ -69,7 +72,7 @@ impl Core {
         socket: &Arc<SocketShared>,
         request: OpenRequest,
     ) -> Result<SlabKey, OpenError> {
-        let OpenRequest { driver, endpoint, role, capabilities, config, name, now } = request;
+        let OpenRequest { driver, endpoint, role, capabilities, config, name, listener, now } = request;
         let options = socket.options();
         let pause = options.reconnect_interval.unwrap_or_default();
         // A group has any number of sources, each with a pipe of its own, whichever way it was opened.
@@ -94,7 +97,7 @@ impl Core {
             pause,
             failed: None,
         });
-        if let Err(error) = self.start_open(key) {
+        if let Err(error) = self.start_open(key, listener) {
             self.endpoints.remove(key);
             return Err(error);
         }
@@ -125,7 +128,11 @@ impl Core {
         Ok(key)
     }
 
-    pub(super) fn start_open(&mut self, key: SlabKey) -> Result<(), OpenError> {
+    pub(super) fn start_open(
+        &mut self,
+        key: SlabKey,
+        listener: Option<Arc<OwnedFd>>,
+    ) -> Result<(), OpenError> {
         let Some(state) = self.endpoints.find_mut(key) else { return Ok(()) };
         let options = state.socket.options();
         let request = Open {
@@ -145,6 +152,7 @@ impl Core {
             },
             limits: options.limits(),
             tuning: options.tuning(),
+            listener,
         };
         drop(options);
         let slot = &mut self.drivers[state.driver];

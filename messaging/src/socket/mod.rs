@@ -10,6 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod shared;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,6 +38,15 @@ use shared::{CLOSED, OPEN, SocketShared};
 pub struct Socket {
     shared: Arc<SocketShared>,
     context: Arc<ContextShared>,
+}
+
+/// What one way to bind or connect has beside an endpoint.
+#[derive(Debug, Default)]
+struct Opening {
+    /// What the peer is called.
+    name: Option<Frame>,
+    /// What to listen on.
+    listener: Option<Arc<OwnedFd>>,
 }
 
 impl Target for SocketShared {
@@ -112,7 +122,24 @@ impl Socket {
     /// Listens at `endpoint` and returns the real one, with the port that a wildcard became. Waits for the outcome
     /// (a name may have to be resolved).
     pub fn bind(&self, endpoint: &str) -> Result<Endpoint, Error> {
-        let key = self.open(endpoint, Role::Bind, None)?;
+        self.bind_by(endpoint, Opening::default())
+    }
+
+    /// Listens on a socket of the system's that somebody else has bound, as [`Socket::bind`] would on one of its own, and
+    /// returns its endpoint: for a service manager that holds the port (sd_listen_fds(3)), or to drop privileges in between. The
+    /// scheme of `endpoint`, tcp or ipc, must be the socket's; its address does not count. The descriptor is closed with the
+    /// endpoint; the file of an ipc socket stays.
+    ///
+    /// # Errors
+    /// Those of `bind`; [`OpenError::System`] with EPROTOTYPE if the descriptor is no such socket, and
+    /// [`OpenError::Incompatible`] for other transports.
+    pub fn bind_listener(&self, endpoint: &str, listener: impl Into<OwnedFd>) -> Result<Endpoint, Error> {
+        let listener = Some(Arc::new(listener.into()));
+        self.bind_by(endpoint, Opening { listener, ..Opening::default() })
+    }
+
+    fn bind_by(&self, endpoint: &str, opening: Opening) -> Result<Endpoint, Error> {
+        let key = self.open(endpoint, Role::Bind, opening)?;
         let shared: &dyn Target = &*self.shared;
         let wait = Wait { targets: &[shared], deadline: None, fds: &[] };
         let shard = &self.context.shard;
@@ -133,7 +160,7 @@ impl Socket {
     /// Dials `endpoint`, now and whenever the link breaks. Returns at once: messages queue until the peer is there,
     /// and it need not have bound yet. Fails only for what waiting cannot mend.
     pub fn connect(&self, endpoint: &str) -> Result<(), Error> {
-        self.open(endpoint, Role::Connect, None).map(drop)
+        self.open(endpoint, Role::Connect, Opening::default()).map(drop)
     }
 
     /// Dials `endpoint` as [`Socket::connect`] does, and returns the number of the peer behind it, for [`Message::to`]
@@ -152,7 +179,7 @@ impl Socket {
         if self.options()?.immediate {
             return Err(Error::Invalid("with the option immediate a peer has no number before it is there"));
         }
-        let key = self.open(endpoint, Role::Connect, None)?;
+        let key = self.open(endpoint, Role::Connect, Opening::default())?;
         let pipe = self.context.shard.with_core(|core| core.pipe_of(key));
         let _deferral = Deferral::begin();
         let state = self.shared.lock();
@@ -193,7 +220,7 @@ impl Socket {
                 "another peer is called so; disconnect it first, or choose another name",
             ));
         }
-        let key = self.open(endpoint, Role::Connect, name)?;
+        let key = self.open(endpoint, Role::Connect, Opening { name, ..Opening::default() })?;
         let pipe = self.context.shard.with_core(|core| core.pipe_of(key));
         let _deferral = Deferral::begin();
         let state = self.shared.lock();
@@ -206,7 +233,7 @@ impl Socket {
         &self,
         endpoint: &str,
         role: Role,
-        name: Option<Frame>,
+        Opening { name, listener }: Opening,
     ) -> Result<transport_core::SlabKey, Error> {
         self.check()?;
         let endpoint = Endpoint::parse(endpoint).map_err(OpenError::from)?;
@@ -214,6 +241,10 @@ impl Socket {
         let transport = self.context.transport(&endpoint)?;
         let capabilities = transport.capabilities(&endpoint, self.shared.kind.flow())?;
         context::check_fit(self.shared.kind, &endpoint, &capabilities)?;
+        if listener.is_some() && !transport.adopts_listeners() {
+            let why = "that transport makes its listeners itself; use tcp:// or ipc://, or bind".to_owned();
+            return Err(OpenError::Incompatible { endpoint, why }.into());
+        }
         let driver = shard.driver_for(endpoint.scheme(), &transport).map_err(|error| match error {
             OpenError::Unavailable { why, errno, .. } => {
                 OpenError::System { endpoint: endpoint.clone(), why, errno }
@@ -235,7 +266,16 @@ impl Socket {
         Ok(shard.with_core(|core| {
             core.open(
                 &self.shared,
-                OpenRequest { driver, endpoint, role, capabilities, config, name, now: Instant::now() },
+                OpenRequest {
+                    driver,
+                    endpoint,
+                    role,
+                    capabilities,
+                    config,
+                    name,
+                    listener,
+                    now: Instant::now(),
+                },
             )
         })?)
     }

@@ -224,6 +224,7 @@ impl World {
             identity,
             limits: LinkLimits::default(),
             tuning: Tuning::default(),
+            listener: None,
         }
     }
 

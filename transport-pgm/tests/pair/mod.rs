@@ -26,6 +26,7 @@ pub(crate) fn request(url: &str, flow: Flow) -> Open {
         identity: Identity::default(),
         limits: LinkLimits::default(),
         tuning: Tuning::default(),
+        listener: None,
     }
 }
 

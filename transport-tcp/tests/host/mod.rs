@@ -38,6 +38,7 @@ pub(crate) fn open(url: &str, role: Role) -> Open {
         identity: Identity { socket_type: "DEALER", ..Identity::default() },
         limits: LinkLimits::default(),
         tuning: Tuning::default(),
+        listener: None,
     }
 }
 
