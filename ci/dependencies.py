@@ -18,10 +18,12 @@ TRANSPORTS = {
     "fabriq-transport-verbs",
 }
 # What transports of a kind have in common.
-SHARED = {"fabriq-hosts", "fabriq-packet-protocol"}
+SHARED = {"fabriq-hosts", "fabriq-packet-protocol", "fabriq-rdma-links"}
 ALLOWED = {
     "fabriq-transport-core": set(),
-    **{shared: CORE for shared in SHARED},
+    "fabriq-hosts": CORE,
+    "fabriq-packet-protocol": CORE,
+    "fabriq-rdma-links": CORE | {"fabriq-hosts", "fabriq-packet-protocol"},
     **{transport: CORE | SHARED for transport in TRANSPORTS},
     "fabriq-messaging": CORE,
     "fabriq": CORE | TRANSPORTS | {"fabriq-messaging"},

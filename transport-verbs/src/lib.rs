@@ -5,11 +5,8 @@
 //! sys        libibverbs and librdmacm as C has them
 //! device     the same as safe types: who owns what, and in which order it goes
 //! transport  the scheme, and what a host needs for it
-//! address    verbs:// addresses and their options
-//! driver     opens, links and their timers, on any fabric
-//! fabric     the boundary: what a driver asks of RDMA hardware, as traits that a simulation can implement too
-//! verbs      the boundary on real hardware
-//! simulated  the boundary in memory, with faults (feature `simulated`)
+//! options    what verbs:// URLs say that no others do
+//! verbs      the boundary below the links' driver (`rdma-links`) on real hardware
 //! preflight  why a host cannot run verbs://
 //! ```
 //!
@@ -17,25 +14,21 @@
 
 #![deny(unsafe_code)]
 
-mod address;
 #[allow(unsafe_code)]
 pub mod device;
-mod driver;
-pub mod fabric;
 mod limits;
 mod local;
+mod options;
 mod preflight;
-#[cfg(any(test, feature = "simulated"))]
-pub mod simulated;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod sys;
 mod transport;
 pub mod verbs;
 
-pub use limits::PRIVATE_DATA_MAX;
 pub use local::device_address;
+pub use options::VerbsOptions;
 pub use preflight::{Unavailable, why_unavailable};
+/// The boundary that [`verbs`] implements, and whose terms [`device`] speaks.
+pub use rdma_links::fabric;
 pub use transport::VerbsTransport;
-#[doc(hidden)]
-pub use transport::driver;

@@ -1,13 +1,9 @@
 //! `verbs://` as a transport: what it can, why a host cannot, and the driver on real hardware.
 
-use transport_core::{
-    Capabilities, Delivery, Driver, DriverEnv, Endpoint, Flow, OpenError, SessionKind, Topology, Transport,
-};
+use transport_core::{Capabilities, Driver, DriverEnv, Endpoint, Flow, OpenError, Transport};
 
-use crate::address::Address;
-use crate::driver::RdmaDriver;
-use crate::fabric::Fabric;
 use crate::local::device_address;
+use crate::options::VerbsOptions;
 use crate::preflight::why_unavailable;
 use crate::sys::Libraries;
 use crate::verbs::VerbsFabric;
@@ -24,25 +20,13 @@ impl VerbsTransport {
     }
 }
 
-/// What an endpoint of this kind offers.
-pub(crate) fn capabilities(endpoint: &Endpoint) -> Result<Capabilities, OpenError> {
-    Address::parse(endpoint)?;
-    Ok(Capabilities {
-        delivery: Delivery::Reliable,
-        flow: Flow::Duplex,
-        pushback: true,
-        topology: Topology::Unicast,
-        session: SessionKind::Zmtp,
-    })
-}
-
 impl Transport for VerbsTransport {
     fn schemes(&self) -> &'static [&'static str] {
         &["verbs"]
     }
 
     fn capabilities(&self, endpoint: &Endpoint, _: Flow) -> Result<Capabilities, OpenError> {
-        capabilities(endpoint)
+        rdma_links::capabilities::<VerbsOptions>(endpoint)
     }
 
     fn driver(&self, env: DriverEnv) -> Result<Box<dyn Driver>, OpenError> {
@@ -53,7 +37,7 @@ impl Transport for VerbsTransport {
         let libraries = Libraries::load().map_err(|error| unavailable(error.to_string(), libc::ENOENT))?;
         let fabric =
             VerbsFabric::new(libraries).map_err(|failure| unavailable(failure.to_string(), failure.errno))?;
-        Ok(driver(fabric, env))
+        Ok(rdma_links::driver(fabric, env))
     }
 
     fn unavailable(&self) -> Option<String> {
@@ -63,10 +47,4 @@ impl Transport for VerbsTransport {
     fn local(&self, _scheme: &str) -> Option<Endpoint> {
         Endpoint::parse(&format!("verbs://{}:*", device_address()?)).ok()
     }
-}
-
-/// The driver on any fabric; for tests on a simulated one.
-#[doc(hidden)]
-pub fn driver<F: Fabric + 'static>(fabric: F, env: DriverEnv) -> Box<dyn Driver> {
-    Box::new(RdmaDriver::new(fabric, env))
 }

@@ -1,7 +1,7 @@
 //! A soft-RoCE device that is taken away under traffic and added again. Needs root and `rdma`; see the feature
 //! `soft-roce`.
 
-#[path = "contract/ends.rs"]
+#[path = "../../rdma-links/tests/contract/ends.rs"]
 mod ends;
 mod hardware;
 mod contract {

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Bytes of one address and key on the wire, little endian. Before the first of them goes, as if it were an address, the
 /// length that all have.
-pub(super) const REMOTE: usize = 12;
+pub(super) const REMOTE: usize = 16;
 
 /// Bytes at both ends of a frame that are spoilt before a READ, so that what it does not write is seen.
 const SPOILT: usize = 8;
@@ -84,10 +84,10 @@ fn encode(remote: Remote) -> [u8; REMOTE] {
 }
 
 fn decode(bytes: &[u8]) -> Remote {
-    let (mut address, mut key) = ([0; 8], [0; 4]);
+    let (mut address, mut key) = ([0; 8], [0; 8]);
     address.copy_from_slice(&bytes[..8]);
     key.copy_from_slice(&bytes[8..]);
-    Remote { address: u64::from_le_bytes(address), key: u32::from_le_bytes(key) }
+    Remote { address: u64::from_le_bytes(address), key: u64::from_le_bytes(key) }
 }
 
 #[cfg(test)]

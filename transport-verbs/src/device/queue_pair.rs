@@ -504,7 +504,7 @@ pub(super) unsafe fn post_receive_list(
         pieces[at] = sys::ibv_sge {
             addr: buffer.as_mut_ptr().expose_provenance() as u64,
             length,
-            lkey: buffer.local_key(),
+            lkey: buffer.local_key() as u32,
         };
         list[at].wr_id = identity(at).to_word();
         // A piece of length 0 means 2 GiB to some devices.

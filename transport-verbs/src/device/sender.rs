@@ -120,12 +120,12 @@ impl<'a> PostSender<'a> {
             return Err((error, buffer));
         }
         let (start, key, number) =
-            (buffer.as_ptr().expose_provenance() as u64, buffer.local_key(), self.pair.next_send());
+            (buffer.as_ptr().expose_provenance() as u64, buffer.local_key() as u32, self.pair.next_send());
         let mut from = 0;
         for splice in splices.drain(..) {
             self.piece(start + from as u64, splice.at - from, key);
             from = splice.at;
-            let (frame, key) = (splice.body.frame(), splice.body.local_key());
+            let (frame, key) = (splice.body.frame(), splice.body.local_key() as u32);
             self.piece(frame.as_ptr().expose_provenance() as u64, frame.len(), key);
             self.pair.pin(number, splice.body);
         }
@@ -221,7 +221,8 @@ impl<'a> PostSender<'a> {
         request.send_flags = flags | if signal { sys::IBV_SEND_SIGNALED } else { 0 };
         if let Some(remote) = remote {
             request.wr.rdma.remote_addr = remote.address;
-            request.wr.rdma.rkey = remote.key;
+            // A key of more bits is none that a device of ours has given out; the peer's refuses what is left of it.
+            request.wr.rdma.rkey = remote.key as u32;
         }
         self.chain.len += 1;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 use transport_core::SlabKey;
 
-use super::{ASYNC, KINDS, LISTENER, MANAGER, Phase, SENTRY, VerbsFabric};
+use super::{ASYNC, KINDS, LISTENER, Listener, MANAGER, Phase, SENTRY, VerbsFabric};
 use crate::device::{AsyncEvent, CmEvent, CmEventKind};
 use crate::fabric::{Cause, ConnectionId, DeviceId, Event, Fabric, ListenerId, PrivateData, Rejection};
 use crate::limits::{EVENTS_PER_LOOK, LOOK_MAX};
@@ -37,13 +37,13 @@ impl VerbsFabric {
 
     fn listener_event(&mut self, key: SlabKey, event: CmEvent) {
         let listener = ListenerId::from(key);
-        if self.listeners.find(listener).is_none() {
+        let Some(options) = self.listeners.find(listener).map(|listener| listener.options.clone()) else {
             return;
-        }
+        };
         match event.kind {
             CmEventKind::Request { id, initiator_depth, responder_resources } => {
                 let peer = id.peer_address();
-                let connection = self.add_connection(id, Phase::Open, Duration::ZERO);
+                let connection = self.add_connection(id, options, Phase::Open, Duration::ZERO);
                 // Without a device or an address there is nobody to talk to; the peer gets no answer but a refusal.
                 match (self.device_of(connection), peer) {
                     (Ok(device), Some(peer)) => self.events.push_back(Event::Request {
@@ -59,7 +59,7 @@ impl VerbsFabric {
                 }
             }
             CmEventKind::DeviceRemoved => {
-                if let Some(id) = self.listeners.find_mut(listener) {
+                if let Some(Listener { id, .. }) = self.listeners.find_mut(listener) {
                     id.release_removed_device();
                 }
                 self.events.push_back(Event::ListenerLost { listener });

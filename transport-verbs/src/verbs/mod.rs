@@ -25,6 +25,8 @@ use crate::fabric::{
     Terms, Work,
 };
 use crate::limits::POLL_BATCH;
+use crate::options::VerbsOptions;
+use crate::preflight::locked_memory_remedy;
 use crate::sys::Libraries;
 use open_device::OpenDevice;
 
@@ -33,7 +35,7 @@ pub struct VerbsFabric {
     libraries: &'static Libraries,
     channel: EventChannel,
     epoll: OwnedFd,
-    listeners: Slab<ListenerId, CmId>,
+    listeners: Slab<ListenerId, Listener>,
     connections: Slab<ConnectionId, Connection>,
     /// The key of whoever had a place in that table last.
     places: Vec<ConnectionId>,
@@ -50,8 +52,15 @@ pub struct VerbsFabric {
 }
 
 #[derive(Debug)]
+struct Listener {
+    id: CmId,
+    options: VerbsOptions,
+}
+
+#[derive(Debug)]
 struct Connection {
     id: CmId,
+    options: VerbsOptions,
     phase: Phase,
     device: Option<DeviceId>,
     pair: Option<QueuePair>,
@@ -127,12 +136,19 @@ impl VerbsFabric {
         self.connections.find_mut(connection).ok_or(Failure::new(call, libc::EBADF))
     }
 
-    fn add_connection(&mut self, id: CmId, phase: Phase, timeout: Duration) -> ConnectionId {
+    fn add_connection(
+        &mut self,
+        id: CmId,
+        options: VerbsOptions,
+        phase: Phase,
+        timeout: Duration,
+    ) -> ConnectionId {
         let key: ConnectionId = self.connections.insert_with(|key: ConnectionId| {
             let mut id = id;
             id.set_cookie(SlabKey::from(key).to_u64());
             Connection {
                 id,
+                options,
                 phase,
                 device: None,
                 pair: None,
@@ -273,8 +289,14 @@ impl VerbsFabric {
 
 impl Fabric for VerbsFabric {
     type Sender<'a> = VerbsSender<'a>;
+    type Options = VerbsOptions;
 
-    fn listen(&mut self, at: SocketAddr, backlog: u32) -> Result<(ListenerId, SocketAddr), Failure> {
+    fn listen(
+        &mut self,
+        at: SocketAddr,
+        backlog: u32,
+        options: &VerbsOptions,
+    ) -> Result<(ListenerId, SocketAddr), Failure> {
         let mut id = CmId::new(&self.channel, 0)?;
         if at.is_ipv6() {
             // `[::]` means IPv4 peers too, as with tcp.
@@ -285,7 +307,7 @@ impl Fabric for VerbsFabric {
         let real = id.local_address().ok_or(Failure::new("rdma_get_local_addr", libc::EADDRNOTAVAIL))?;
         let key = self.listeners.insert_with(|key: ListenerId| {
             id.set_cookie(LISTENER | SlabKey::from(key).to_u64());
-            id
+            Listener { id, options: options.clone() }
         });
         Ok((key, real))
     }
@@ -294,12 +316,12 @@ impl Fabric for VerbsFabric {
         self.listeners.remove(listener);
     }
 
-    fn dial(&mut self, dial: &Dial) -> Result<ConnectionId, Failure> {
+    fn dial(&mut self, dial: &Dial, options: &VerbsOptions) -> Result<ConnectionId, Failure> {
         let mut id = CmId::new(&self.channel, 0)?;
-        if let Some(value) = dial.service_type {
+        if let Some(value) = options.service_type {
             id.set_service_type(value)?;
         }
-        let connection = self.add_connection(id, Phase::Resolving, dial.timeout);
+        let connection = self.add_connection(id, options.clone(), Phase::Resolving, dial.timeout);
         let it = self.find(connection, "rdma_resolve_addr")?;
         if let Err(failure) = it.id.resolve_address(dial.from, dial.to, dial.timeout) {
             self.connections.remove(connection);
@@ -313,6 +335,16 @@ impl Fabric for VerbsFabric {
         let it = self.connections.find_mut(connection).ok_or(Failure::new(CALL, libc::EBADF))?;
         let place = it.device.filter(|_| it.pair.is_none()).ok_or(Failure::new(CALL, libc::EINVAL))?;
         let device = self.devices.find_mut(place).ok_or(Failure::new(CALL, libc::ENODEV))?;
+        let name = &device.context.info().name;
+        if let Some(wanted) = it.options.device.as_ref().filter(|wanted| *wanted != name) {
+            let remedy = format!(
+                "device={wanted} was asked for, but the address belongs to {name}; use an address of {wanted}'s interface"
+            );
+            return Err(Failure {
+                remedy: Some(remedy),
+                ..Failure::new("the device is another one", libc::ENODEV)
+            });
+        }
         let (completions, shares) = match shape.receives {
             // One for the beacon.
             Receives::Own(receives) => (shape.sends.saturating_add(receives).saturating_add(1), false),
@@ -347,8 +379,9 @@ impl Fabric for VerbsFabric {
     ) -> Result<(), Failure> {
         let it = self.find(connection, "rdma_connect")?;
         let pair = it.pair.as_ref().filter(|_| it.phase == Phase::Open);
-        it.id.connect(pair.ok_or(Failure::new("rdma_connect", libc::EINVAL))?, private, terms)?;
-        (it.phase, it.terms) = (Phase::Connecting, Some(*terms));
+        let terms = it.options.complete(terms);
+        it.id.connect(pair.ok_or(Failure::new("rdma_connect", libc::EINVAL))?, private, &terms)?;
+        (it.phase, it.terms) = (Phase::Connecting, Some(terms));
         Ok(())
     }
 
@@ -360,8 +393,9 @@ impl Fabric for VerbsFabric {
     ) -> Result<(), Failure> {
         let it = self.find(connection, "rdma_accept")?;
         let pair = it.pair.as_mut().filter(|_| it.phase == Phase::Open);
-        it.depth = it.id.accept(pair.ok_or(Failure::new("rdma_accept", libc::EINVAL))?, private, terms)?;
-        (it.phase, it.terms) = (Phase::Accepting, Some(*terms));
+        let terms = it.options.complete(terms);
+        it.depth = it.id.accept(pair.ok_or(Failure::new("rdma_accept", libc::EINVAL))?, private, &terms)?;
+        (it.phase, it.terms) = (Phase::Accepting, Some(terms));
         Ok(())
     }
 
@@ -399,6 +433,16 @@ impl Fabric for VerbsFabric {
         }
         // The device lets go of the memory before the peer is told.
         it.pair = None;
+    }
+
+    fn remedy(&self, errno: i32) -> Option<String> {
+        match errno {
+            libc::ENODEV | libc::EADDRNOTAVAIL => {
+                Some("use an address of an RDMA device's interface (`rdma link` lists them)".to_owned())
+            }
+            libc::ENOMEM => Some(locked_memory_remedy()),
+            _ => None,
+        }
     }
 
     fn device(&self, device: DeviceId) -> Option<&DeviceInfo> {

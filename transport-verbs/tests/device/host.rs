@@ -6,7 +6,7 @@ use std::time::Duration;
 use fabriq_transport_verbs::device::{Context, ProtectionDomain, device_names};
 use fabriq_transport_verbs::fabric::{Dial, Event, Fabric};
 use fabriq_transport_verbs::sys::Libraries;
-use fabriq_transport_verbs::why_unavailable;
+use fabriq_transport_verbs::{VerbsOptions, why_unavailable};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_thread_res_uid;
 use transport_core::{FramePool, MemoryDomain};
@@ -79,10 +79,10 @@ fn addresses_that_no_device_has_or_leads_to_are_errors() {
     // Documentation's own network (RFC 5737).
     let to: SocketAddr = "192.0.2.1:7471".parse().unwrap();
     let at = SocketAddr::new(to.ip(), 0);
-    let nowhere = two.server.fabric.listen(at, 4).unwrap_err();
+    let nowhere = two.server.fabric.listen(at, 4, &VerbsOptions::default()).unwrap_err();
     assert!([libc::EADDRNOTAVAIL, libc::ENODEV].contains(&nowhere.errno), "{nowhere}");
-    let dial = Dial { to, from: None, timeout: Duration::from_secs(2), service_type: None };
-    match two.client.fabric.dial(&dial) {
+    let dial = Dial { to, from: None, timeout: Duration::from_secs(2) };
+    match two.client.fabric.dial(&dial, &VerbsOptions::default()) {
         Err(failure) => assert!(failure.errno != 0, "{failure}"),
         Ok(dialled) => {
             let errno = two.next_event(Client, "no way there", |event| match event {

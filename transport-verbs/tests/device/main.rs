@@ -1,6 +1,6 @@
 //! The boundary on a real device (or soft-RoCE), and what only hardware has. Needs a device; see the feature `device`.
 
-#[path = "../contract/mod.rs"]
+#[path = "../../../rdma-links/tests/contract/mod.rs"]
 mod contract;
 #[path = "../hardware/mod.rs"]
 mod hardware;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use fabriq_transport_verbs::fabric::{
+use rdma_links::fabric::{
     Completed, ConnectionId, DeviceId, Event, Fabric, Mark, Pinned, Reach, Remote, Sender, Splice, Status,
     TargetId, Work,
 };

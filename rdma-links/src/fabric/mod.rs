@@ -1,6 +1,5 @@
-//! The boundary below the driver of verbs://: everything it asks of RDMA hardware, as two traits. Holds no
-//! implementation and no `unsafe`: [`crate::verbs::VerbsFabric`] is the one on libibverbs, and a simulated fabric can
-//! stand in for it.
+//! The boundary below the driver: everything it asks of RDMA hardware, as two traits. Holds no implementation: there is one
+//! on libibverbs and one on libfabric, in the transports' crates, and a simulated fabric can stand in for either.
 //!
 //! A [`Fabric`] is handles and two streams. The handles name devices, listeners and connections; a stale one is an
 //! error or nothing, never a crash. The streams are [`Fabric::poll`], which says how work ended, and
@@ -43,6 +42,7 @@ use transport_core::{Armed, FrameMut, SlabKey};
 pub use event::{Cause, Completed, Event, Rejection, Status, Work};
 pub use memory::{Buffer, Hold, Memory, Pin, Pinned, Reach, Splice};
 
+use crate::address::UrlOptions;
 use crate::limits::PRIVATE_DATA_MAX;
 
 /// Defines a key of a slab as a type of its own.
@@ -87,7 +87,7 @@ id! {
     ListenerId
 }
 id! {
-    /// Names a connection of one fabric: an RDMA CM id, and its queue pair once there is one.
+    /// Names a connection of one fabric, and its queue pair once there is one.
     ConnectionId
 }
 id! {
@@ -164,8 +164,6 @@ pub struct Dial {
     pub from: Option<SocketAddr>,
     /// How long address and route may each take to resolve.
     pub timeout: Duration,
-    /// Type of service, which the fabric turns into a service level or DSCP; `None` for the system's default.
-    pub service_type: Option<u8>,
 }
 
 /// How large a queue pair is to be.
@@ -203,7 +201,7 @@ pub struct QueueLimits {
     pub inline: usize,
 }
 
-/// What the two ends agree upon when they connect (rdma_connect(3), rdma_accept(3)).
+/// What the two ends agree upon when they connect (rdma_connect(3), rdma_accept(3)). Fabrics ignore what they have no say in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// READs that we have in flight at most. The less of this and the peer's `responder_resources` holds.
@@ -215,14 +213,14 @@ pub struct Terms {
     /// Times a send is tried again when the peer has no receive posted: 0 makes that an error, 7 means for ever. What
     /// is behind it waits.
     pub receiver_not_ready_retries: u8,
-    /// Local acknowledgement timeout, 4.096 us times two to this power; `None`: the usual.
+    /// Local acknowledgement timeout, 4.096 us times two to this power; `None`: what the URL says, or the usual.
     pub ack_timeout: Option<u8>,
 }
 
 /// What a device is and can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Its name, as in `ibv_devices`.
+    /// Its name, as the fabric's own tools list it.
     pub name: String,
     /// Whether it speaks iWARP, where the connecting side must send first.
     pub is_iwarp: bool,
@@ -244,7 +242,7 @@ pub struct Remote {
     /// Address of the first byte, in the peer's terms.
     pub address: u64,
     /// The peer's key for it.
-    pub key: u32,
+    pub key: u64,
 }
 
 /// What a work request is posted with.
@@ -281,18 +279,34 @@ pub trait Fabric: fmt::Debug + Send {
     where
         Self: 'a;
 
+    /// What its URLs say beside addresses.
+    type Options: UrlOptions;
+
     // Connections
 
-    /// Listens at an address, which may be a wildcard in address and port, and says what it has become.
-    fn listen(&mut self, at: SocketAddr, backlog: u32) -> Result<(ListenerId, SocketAddr), Failure>;
+    /// Listens at an address, which may be a wildcard in address and port, and says what it has become. The options are
+    /// those of all connections that it brings.
+    fn listen(
+        &mut self,
+        at: SocketAddr,
+        backlog: u32,
+        options: &Self::Options,
+    ) -> Result<(ListenerId, SocketAddr), Failure>;
+
+    /// What a URL that leads to a listener must say behind the address, `name=value&...`; empty if nothing.
+    fn query(&self, listener: ListenerId) -> String {
+        let _ = listener;
+        String::new()
+    }
 
     /// Stops listening. Requests that were not yet told are refused; connections stay.
     fn unlisten(&mut self, listener: ListenerId);
 
     /// Begins to dial. [`Event::Resolved`] or [`Event::Unreachable`] follows.
-    fn dial(&mut self, dial: &Dial) -> Result<ConnectionId, Failure>;
+    fn dial(&mut self, dial: &Dial, options: &Self::Options) -> Result<ConnectionId, Failure>;
 
-    /// Makes the queue pair of a connection that is resolved or asked for. Receives can be posted from here on, and
+    /// Makes the queue pair of a connection that is resolved or asked for. ENODEV where the options ask for another device
+    /// than the connection goes through. Receives can be posted from here on, and
     /// must be before `connect` or `accept`, so that the peer's first packet finds one.
     fn create_queue(&mut self, connection: ConnectionId, shape: &QueueShape) -> Result<QueueLimits, Failure>;
 
@@ -323,6 +337,12 @@ pub trait Fabric: fmt::Debug + Send {
 
     /// Forgets a connection in whatever state. Buffers still posted are dropped, and nothing is said about it any more.
     fn destroy(&mut self, connection: ConnectionId);
+
+    /// What a user can do about an errno that the fabric has brought.
+    fn remedy(&self, errno: i32) -> Option<String> {
+        let _ = errno;
+        None
+    }
 
     // Devices
 

@@ -11,12 +11,12 @@ use transport_core::{Frame, FrameMut, Key, MemoryDomain};
 /// with it, so that posting it again and again asks nobody for it.
 pub struct Buffer {
     frame: FrameMut,
-    key: u32,
+    key: u64,
 }
 
 impl Buffer {
     /// What the device calls it. A key that is not the frame's makes the device refuse the request, and nothing worse.
-    pub const fn local_key(&self) -> u32 {
+    pub const fn local_key(&self) -> u64 {
         self.key
     }
     /// The frame, to be handed on or shared.
@@ -76,15 +76,15 @@ impl Pinned {
     }
     /// Where a peer finds it, and by what key.
     pub const fn remote(&self) -> super::Remote {
-        super::Remote { address: self.key.address, key: self.key.remote as u32 }
+        super::Remote { address: self.key.address, key: self.key.remote }
     }
     /// Whether it was registered for this one use.
     pub fn is_registered_alone(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.is_registration())
     }
     /// What our device calls it.
-    pub const fn local_key(&self) -> u32 {
-        self.key.local as u32
+    pub const fn local_key(&self) -> u64 {
+        self.key.local
     }
 }
 
@@ -130,7 +130,7 @@ impl Memory {
     /// Makes a frame a buffer. Gives it back if it is not in registered memory and cannot be.
     pub fn buffer(&self, frame: FrameMut) -> Result<Buffer, FrameMut> {
         match frame.key(&self.domain) {
-            Some(key) => Ok(Buffer { key: key.local as u32, frame }),
+            Some(key) => Ok(Buffer { key: key.local, frame }),
             None => Err(frame),
         }
     }

@@ -1,8 +1,6 @@
 //! A receive queue that connections share.
 
-use fabriq_transport_verbs::fabric::{
-    Event, Fabric, PrivateData, QueueShape, Receives, Sender, Status, Work,
-};
+use rdma_links::fabric::{Event, Fabric, PrivateData, QueueShape, Receives, Sender, Status, Work};
 
 use super::ends::{Client, PACKET, Place, SHAPE, Server, TERMS, Two, mark};
 

@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use fabriq_transport_verbs::simulated::{Mishap, World as Fabric};
+use rdma_links::simulated::{Mishap, World as Fabric};
 use testkit::media::{Chance, each_seed};
 use testkit::{End, World, body, seq_of};
 use transport_core::{Close, Endpoint, Frame, FramePool, Grant, Part, Role};

@@ -1,6 +1,6 @@
 //! Packets: inline, out of a buffer, gathered; signalled or not.
 
-use fabriq_transport_verbs::fabric::{Fabric, PostError, Reach, Sender, Splice, Status, Work};
+use rdma_links::fabric::{Fabric, PostError, Reach, Sender, Splice, Status, Work};
 use transport_core::{Armed, Frame};
 
 use super::ends::{Client, Couple, PACKET, Place, RECEIVES, Server, mark, quiet};

@@ -1,6 +1,6 @@
 //! The end of a connection, begun by either side at every step of its way; and what was under way then.
 
-use fabriq_transport_verbs::fabric::{
+use rdma_links::fabric::{
     ConnectionId, DeviceId, Dial, Event, Fabric, PrivateData, Reach, Remote, Sender, Status, Work,
 };
 use std::time::Duration;
@@ -45,8 +45,8 @@ enum End {
 /// Goes as far as `last`. Both connections, as far as there are any.
 fn go<P: Place>(two: &mut Two<P>, last: Step) -> (ConnectionId, Option<ConnectionId>) {
     let (_, to) = two.listen();
-    let dial = Dial { to, from: None, timeout: Duration::from_secs(20), service_type: None };
-    let dialled = two.client.fabric.dial(&dial).unwrap();
+    let dial = Dial { to, from: None, timeout: Duration::from_secs(20) };
+    let dialled = two.client.fabric.dial(&dial, &two.place.options()).unwrap();
     if last == Step::Dialled {
         return (dialled, None);
     }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use transport_core::{Armed, Deferral, FrameMut, SlabKey, Wake};
 
+use crate::address::UrlOptions;
 use crate::fabric::{
     Buffer, Completed, ConnectionId, DeviceId, DeviceInfo, Dial, Event, Fabric, Failure, ListenerId, Mark,
     Memory, PostError, PrivateData, QueueLimits, QueueShape, Remote, Sender, Splice, TargetId, Terms, Work,
@@ -175,6 +176,30 @@ impl fmt::Debug for World {
     }
 }
 
+/// What a URL that leads into a world says beside its address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SimulatedOptions {
+    /// The device that must be used. Every host has one of the same name.
+    pub device: Option<String>,
+}
+
+impl UrlOptions for SimulatedOptions {
+    const SCHEME: &'static str = "simulated";
+    const ADDRESS: &'static str = "any address";
+    const NAMES: &'static [&'static str] = &["device"];
+
+    fn set(&mut self, name: &str, value: &str) -> Option<Result<(), &'static str>> {
+        match name {
+            "device" if value.is_empty() => Some(Err("`device` takes the name of a device")),
+            "device" => {
+                self.device = Some(value.to_owned());
+                Some(Ok(()))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A host of a [`World`].
 #[derive(Debug)]
 pub struct SimulatedFabric {
@@ -191,6 +216,16 @@ impl SimulatedFabric {
         self.host
     }
 
+    fn check_device(&self, options: &SimulatedOptions) -> Result<(), Failure> {
+        match &options.device {
+            Some(wanted) if *wanted != self.info.name => {
+                let remedy = Some(format!("use device={}, since there is no other", self.info.name));
+                Err(Failure { remedy, ..Failure::new("no such device", libc::ENODEV) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn learn_memory(&mut self, device: DeviceId) {
         if self.memory.as_ref().is_none_or(|(known, _)| *known != device) {
             self.memory = self.world.hold().memory(self.host, device).map(|memory| (device, memory));
@@ -200,14 +235,22 @@ impl SimulatedFabric {
 
 impl Fabric for SimulatedFabric {
     type Sender<'a> = SimulatedSender<'a>;
+    type Options = SimulatedOptions;
 
-    fn listen(&mut self, at: SocketAddr, _backlog: u32) -> Result<(ListenerId, SocketAddr), Failure> {
+    fn listen(
+        &mut self,
+        at: SocketAddr,
+        _backlog: u32,
+        options: &SimulatedOptions,
+    ) -> Result<(ListenerId, SocketAddr), Failure> {
+        self.check_device(options)?;
         self.world.hold().listen(self.host, at)
     }
     fn unlisten(&mut self, listener: ListenerId) {
         self.world.hold().unlisten(self.host, listener);
     }
-    fn dial(&mut self, dial: &Dial) -> Result<ConnectionId, Failure> {
+    fn dial(&mut self, dial: &Dial, options: &SimulatedOptions) -> Result<ConnectionId, Failure> {
+        self.check_device(options)?;
         Ok(self.world.hold().dial(self.host, dial.to))
     }
     fn create_queue(&mut self, connection: ConnectionId, shape: &QueueShape) -> Result<QueueLimits, Failure> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use fabriq_transport_verbs::fabric::{Fabric, PostError, Reach, Remote, Sender, Status, Work};
+use rdma_links::fabric::{Fabric, PostError, Reach, Remote, Sender, Status, Work};
 use transport_core::{Frame, FrameMut};
 
 use super::ends::{Client, Couple, Place, Server, mark, quiet};

@@ -26,12 +26,12 @@ use crate::limits::{
 
 /// One bind or dial.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct Opened<O> {
     endpoint: Endpoint,
     hello: Hello,
     limits: LinkLimits,
     backlog: u32,
-    options: Options,
+    options: Options<O>,
     pub(super) stage: Stage,
 }
 
@@ -135,11 +135,11 @@ impl<F: Fabric> RdmaDriver<F> {
     fn listen(&mut self, open: OpenId, at: SocketAddr) {
         let Some(opened) = self.opens.find_mut(open) else { return };
         let endpoint = opened.endpoint.clone();
-        match self.fabric.listen(at, opened.backlog) {
+        match self.fabric.listen(at, opened.backlog, &opened.options.own) {
             Ok((listener, address)) => {
                 opened.stage = Stage::Listening(listener, address);
                 self.listeners.push((listener, open));
-                let endpoint = real(&endpoint, address);
+                let endpoint = real(&endpoint, address, &self.fabric.query(listener));
                 self.news.push_back(Completion::Bound { open, endpoint });
             }
             Err(Failure { errno: libc::EADDRINUSE, .. }) => {
@@ -149,7 +149,7 @@ impl<F: Fabric> RdmaDriver<F> {
                 self.fail(open, OpenError::AddressNotAvailable(endpoint));
             }
             Err(failure) => {
-                let (why, errno) = (no_device_text(&failure), failure.errno);
+                let (why, errno) = (self.text(&failure), failure.errno);
                 self.fail(open, OpenError::System { endpoint, why, errno });
             }
         }
@@ -164,15 +164,15 @@ impl<F: Fabric> RdmaDriver<F> {
             let Some(to) = addresses.pop() else {
                 return self.fail_unreachable(open, "the name has no address".to_owned(), 0);
             };
-            let dial = Dial { to, from, timeout, service_type: opened.options.service_type };
-            match self.fabric.dial(&dial) {
+            let dial = Dial { to, from, timeout };
+            match self.fabric.dial(&dial, &opened.options.own) {
                 Ok(connection) => {
                     opened.stage = Stage::Resolving { connection, peer: to, next: addresses, from };
                     return self.own(connection, Owner::Open(open));
                 }
                 Err(_) if !addresses.is_empty() => {}
                 Err(failure) => {
-                    let (why, errno) = (no_device_text(&failure), failure.errno);
+                    let (why, errno) = (self.text(&failure), failure.errno);
                     return self.fail_unreachable(open, why, errno);
                 }
             }
@@ -221,7 +221,7 @@ impl<F: Fabric> RdmaDriver<F> {
             if due > now {
                 continue;
             }
-            match self.fabric.listen(at, opened.backlog) {
+            match self.fabric.listen(at, opened.backlog, &opened.options.own) {
                 Ok((listener, address)) => {
                     opened.stage = Stage::Listening(listener, address);
                     self.listeners.push((listener, open));
@@ -234,8 +234,18 @@ impl<F: Fabric> RdmaDriver<F> {
 
     /// When to try to listen again.
     pub(super) fn listen_again_at(&self) -> Option<Instant> {
-        let due = |opened: &Opened| if let Stage::Deaf(_, due) = opened.stage { Some(due) } else { None };
+        let due = |opened: &Opened<F::Options>| {
+            if let Stage::Deaf(_, due) = opened.stage { Some(due) } else { None }
+        };
         if self.deaf == 0 { None } else { self.opens.iter().filter_map(|(_, opened)| due(opened)).min() }
+    }
+
+    /// What failed, and what to do about it as far as anybody knows.
+    fn text(&self, failure: &Failure) -> String {
+        match self.fabric.remedy(failure.errno).filter(|_| failure.remedy.is_none()) {
+            Some(remedy) => format!("{failure}; {remedy}"),
+            None => failure.to_string(),
+        }
     }
 
     fn fail(&mut self, open: OpenId, error: OpenError) {
@@ -262,7 +272,7 @@ impl<F: Fabric> RdmaDriver<F> {
         let at = match self.devices.iter().position(|device| device.id == id) {
             Some(at) => at,
             None => {
-                let gone = || Failure::new("rdma_resolve_addr", libc::ENODEV);
+                let gone = || Failure::new("the device is gone", libc::ENODEV);
                 let info = self.fabric.device(id).ok_or_else(gone)?.clone();
                 let memory = self.fabric.memory(id).ok_or_else(gone)?.clone();
                 self.devices.push(Device::new(id, info, memory, self.packets.clone()));
@@ -278,28 +288,18 @@ impl<F: Fabric> RdmaDriver<F> {
         connection: ConnectionId,
         device: DeviceId,
         hello: Hello,
-        options: &Options,
+        options: &Options<F::Options>,
     ) -> Result<Prepared, Failure> {
         if self.links.len() >= LINKS_MAX {
             return Err(Failure::new("too many links", libc::EMFILE));
         }
-        let no_memory = || Failure {
-            remedy: Some(crate::preflight::locked_memory_remedy()),
-            ..Failure::new("ibv_reg_mr", libc::ENOMEM)
-        };
+        let remedy = self.fabric.remedy(libc::ENOMEM);
+        let no_memory =
+            || Failure { remedy: remedy.clone(), ..Failure::new("no memory for packets", libc::ENOMEM) };
         self.meet(device)?;
         let Some(it) = self.devices.iter_mut().find(|known| known.id == device) else {
-            return Err(Failure::new("ibv_open_device", libc::ENODEV));
+            return Err(Failure::new("the device is gone", libc::ENODEV));
         };
-        if let Some(wanted) = options.device.as_ref().filter(|wanted| **wanted != it.info.name) {
-            return Err(Failure {
-                remedy: Some(format!(
-                    "device={wanted} was asked for, but the address belongs to {}; use an address of {wanted}'s interface",
-                    it.info.name
-                )),
-                ..Failure::new("the device is another one", libc::ENODEV)
-            });
-        }
         let own = it.own_queues < OWN_QUEUES_MAX || it.info.shared_receives_max == 0;
         let packet_len = if own { options.packet_len } else { options.packet_len.min(SHARED_PACKET_LEN) };
         let reads = it.info.initiator_depth_max.min(it.info.responder_resources_max);
@@ -394,11 +394,7 @@ impl<F: Fabric> RdmaDriver<F> {
         let (hello, options) = (opened.hello, opened.options.clone());
         let asked = self.prepare(connection, device, hello, &options).and_then(|prepared| {
             let private = PrivateData::new(&prepared.offer.encode());
-            self.fabric.connect(
-                connection,
-                &private,
-                &terms(&prepared.offer, u8::MAX, options.ack_timeout),
-            )?;
+            self.fabric.connect(connection, &private, &terms(&prepared.offer, u8::MAX))?;
             Ok(prepared)
         });
         match asked {
@@ -441,11 +437,7 @@ impl<F: Fabric> RdmaDriver<F> {
         };
         let answered = self.prepare(connection, device, hello, &options).and_then(|prepared| {
             let private = PrivateData::new(&prepared.offer.encode());
-            self.fabric.accept(
-                connection,
-                &private,
-                &terms(&prepared.offer, wanted_reads, options.ack_timeout),
-            )?;
+            self.fabric.accept(connection, &private, &terms(&prepared.offer, wanted_reads))?;
             Ok(prepared)
         });
         match answered {
@@ -553,7 +545,7 @@ impl<F: Fabric> RdmaDriver<F> {
 
     pub(super) fn unreachable(&mut self, connection: ConnectionId, step: &'static str, errno: i32) {
         let failure = Failure::new(step, errno);
-        self.come_to_nothing(connection, DownReason::Broken(errno), &no_device_text(&failure), errno);
+        self.come_to_nothing(connection, DownReason::Broken(errno), &self.text(&failure), errno);
     }
 
     fn come_to_nothing(&mut self, connection: ConnectionId, reason: DownReason, why: &str, errno: i32) {
@@ -576,24 +568,14 @@ impl<F: Fabric> RdmaDriver<F> {
     }
 }
 
-fn terms(offer: &Offer, wanted_reads: u8, ack_timeout: Option<u8>) -> fabric::Terms {
+fn terms(offer: &Offer, wanted_reads: u8) -> fabric::Terms {
     fabric::Terms {
         initiator_depth: offer.reads.min(wanted_reads),
         responder_resources: offer.reads,
         retry_count: RETRY_COUNT,
         // Credit sees to it that there is a receive buffer; that there is none would be a bug, and should show.
         receiver_not_ready_retries: 0,
-        ack_timeout,
-    }
-}
-
-/// What failed, and what to do when it is that no RDMA device has the address.
-fn no_device_text(failure: &Failure) -> String {
-    match failure.errno {
-        libc::ENODEV | libc::EADDRNOTAVAIL if failure.remedy.is_none() => {
-            format!("{failure}; use an address of an RDMA device's interface (`rdma link` lists them)")
-        }
-        _ => failure.to_string(),
+        ack_timeout: None,
     }
 }
 

@@ -144,7 +144,7 @@ impl Device {
         }
         self.grow_shared(fabric, 0)?;
         let shared = self.shared.as_ref().map(|shared| shared.reserve.clone());
-        shared.ok_or(Failure::new("ibv_create_srq", libc::ENOMEM))
+        shared.ok_or(Failure::new("no shared receive queue", libc::ENOMEM))
     }
 
     /// Posts what links would have liked of the shared queue, and `more` beyond, as far as there are places. All of one

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fabriq_transport_verbs::simulated::World;
-use fabriq_transport_verbs::{VerbsTransport, driver};
+use rdma_links::simulated::{SimulatedOptions, World};
+use rdma_links::{capabilities, driver};
 use testkit::Subject;
 use transport_core::{Capabilities, Driver, DriverEnv, Endpoint, Flow, OpenError, Transport};
 
@@ -28,10 +28,10 @@ impl Default for Simulated {
 
 impl Transport for Simulated {
     fn schemes(&self) -> &'static [&'static str] {
-        &["verbs"]
+        &["simulated"]
     }
-    fn capabilities(&self, endpoint: &Endpoint, flow: Flow) -> Result<Capabilities, OpenError> {
-        VerbsTransport::new().capabilities(endpoint, flow)
+    fn capabilities(&self, endpoint: &Endpoint, _: Flow) -> Result<Capabilities, OpenError> {
+        capabilities::<SimulatedOptions>(endpoint)
     }
     fn driver(&self, env: DriverEnv) -> Result<Box<dyn Driver>, OpenError> {
         Ok(driver(self.0.fabric(env.wake.clone()), env))
@@ -43,10 +43,10 @@ impl Subject for Simulated {
         Arc::new(self.clone())
     }
     fn fresh(&self) -> Endpoint {
-        Endpoint::parse("verbs://10.0.0.1:*").expect("a constant URL parses")
+        Endpoint::parse("simulated://10.0.0.1:*").expect("a constant URL parses")
     }
     fn nobody(&self) -> Option<Endpoint> {
-        Endpoint::parse("verbs://10.0.0.1:1").ok()
+        Endpoint::parse("simulated://10.0.0.1:1").ok()
     }
     fn real_time(&self) -> bool {
         false

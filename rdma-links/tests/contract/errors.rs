@@ -1,6 +1,6 @@
 //! What goes wrong, and that everything posted comes back all the same.
 
-use fabriq_transport_verbs::fabric::{Cause, Event, Fabric, Reach, Remote, Sender, Status, Terms, Work};
+use rdma_links::fabric::{Cause, Event, Fabric, Reach, Remote, Sender, Status, Terms, Work};
 
 use super::ends::{Client, Couple, PACKET, Place, Plan, RECEIVES, SHAPE, Server, TERMS, Two, mark, quiet};
 

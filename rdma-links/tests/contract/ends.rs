@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fabriq_transport_verbs::fabric::{
+use rdma_links::fabric::{
     Buffer, Cause, Completed, ConnectionId, DeviceId, Dial, Event, Fabric, ListenerId, Mark, Memory,
     PrivateData, QueueLimits, QueueShape, Receives, Sender, Status, Terms, Work,
 };
@@ -20,6 +20,10 @@ pub trait Place: Debug + Sized {
     fn new() -> Self;
     /// An address to listen at, with port 0.
     fn address(&self) -> SocketAddr;
+    /// What the URLs of the tests would say beside it.
+    fn options(&self) -> <Self::Fabric as Fabric>::Options {
+        Default::default()
+    }
     /// A new host, or what counts as one.
     fn fabric(&self) -> Self::Fabric;
     /// Sleeps until something may have happened to one of them. False when nothing ever will.
@@ -200,13 +204,13 @@ impl<P: Place> Two<P> {
     /// Listens at the server.
     pub fn listen(&mut self) -> (ListenerId, SocketAddr) {
         let address = self.place.address();
-        self.server.fabric.listen(address, 16).expect("the address listens")
+        self.server.fabric.listen(address, 16, &self.place.options()).expect("the address listens")
     }
 
     /// Dials from the client, up to a queue pair.
     pub fn dial(&mut self, to: SocketAddr, shape: &QueueShape) -> (ConnectionId, DeviceId, QueueLimits) {
-        let dial = Dial { to, from: None, timeout: Duration::from_secs(20), service_type: None };
-        let dialled = self.client.fabric.dial(&dial).expect("dialling begins");
+        let dial = Dial { to, from: None, timeout: Duration::from_secs(20) };
+        let dialled = self.client.fabric.dial(&dial, &self.place.options()).expect("dialling begins");
         let device = self.next_event(Client, "a route", |event| match event {
             Event::Resolved { connection, device } => {
                 assert_eq!(connection, dialled);

@@ -2,7 +2,7 @@
 //! memory by an address, so that pinning a frame stands in for the memory itself.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use transport_core::{DomainId, Frame, Key, MemoryDomain, RegisterError, Registration};
@@ -11,7 +11,7 @@ use crate::fabric::{Hold, Memory, Pin, Reach, Remote};
 use crate::limits::REGISTER_ALONE_MIN;
 
 /// Keys are never given twice in one process, so that a key of another device is always wrong.
-static NEXT_KEY: AtomicU32 = AtomicU32::new(1);
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug)]
 pub(super) struct Domain {
@@ -24,7 +24,7 @@ struct State {
     closed: bool,
     refuses: bool,
     /// By number: first address and length. The local key is twice the number and one, the remote one twice.
-    regions: BTreeMap<u32, (u64, u64)>,
+    regions: BTreeMap<u64, (u64, u64)>,
     /// By address: what a peer may READ, and how often it is pinned.
     exposed: BTreeMap<u64, (Frame, usize)>,
 }
@@ -58,7 +58,7 @@ impl Domain {
     }
 
     /// Whether a local key is good for `len` bytes at an address.
-    pub(super) fn covers_local(&self, key: u32, address: u64, len: usize) -> bool {
+    pub(super) fn covers_local(&self, key: u64, address: u64, len: usize) -> bool {
         key % 2 == 1 && self.lock().covers(key / 2, address, len)
     }
 
@@ -92,7 +92,7 @@ impl Domain {
         let number = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
         state.regions.insert(number, (address, len as u64));
         // Different numbers, so that who mixes the two up is found out.
-        Ok(Registration { local: (2 * number + 1).into(), remote: (2 * number).into() })
+        Ok(Registration { local: 2 * number + 1, remote: 2 * number })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,7 +101,7 @@ impl Domain {
 }
 
 impl State {
-    fn covers(&self, region: u32, address: u64, len: usize) -> bool {
+    fn covers(&self, region: u64, address: u64, len: usize) -> bool {
         self.regions.get(&region).is_some_and(|(start, size)| {
             let offset = address.checked_sub(*start);
             offset.and_then(|offset| offset.checked_add(len as u64)).is_some_and(|end| end <= *size)
@@ -117,7 +117,7 @@ impl MemoryDomain for Domain {
         self.insert(start.addr() as u64, len)
     }
     fn unregister(&self, registration: Registration) {
-        self.lock().regions.remove(&(registration.remote as u32 / 2));
+        self.lock().regions.remove(&(registration.remote / 2));
     }
 }
 

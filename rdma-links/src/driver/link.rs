@@ -82,7 +82,7 @@ impl packet_protocol::Memory for Filling<'_> {
     fn expose(&mut self, frame: Frame) -> Result<Exposed<Pinned>, Frame> {
         let pin = self.memory.pin(frame, Reach::Peer)?;
         let Remote { address, key } = pin.remote();
-        Ok(Exposed { address, key: key.into(), pin })
+        Ok(Exposed { address, key, pin })
     }
 }
 
@@ -199,7 +199,7 @@ impl Link {
         let Some(mut sender) = fabric.sender(self.connection) else { return };
         while sender.room() > 0 {
             let Ok(Some(read)) = machine.poll_read(stock, |frame| sender.lend(frame)) else { break };
-            let from = Remote { address: read.address, key: read.key as u32 };
+            let from = Remote { address: read.address, key: read.key };
             let mark = Mark { tag: read.id.to_u32(), signal: true };
             match sender.read(read.target, read.offset..read.offset + read.len, from, mark) {
                 Ok(()) => {}
@@ -214,7 +214,7 @@ impl Link {
             let Some((tag, read, len)) = self.detours.next(device.send_len()) else { break };
             let Some((buffer, _)) = device.send_buffer() else { return self.wait_for_buffer(id, device) };
             let target = sender.lend(buffer.into_frame());
-            let from = Remote { address: read.address, key: read.key as u32 };
+            let from = Remote { address: read.address, key: read.key };
             if sender.read(target, 0..len, from, Mark { tag, signal: true }).is_err() {
                 machine.abort(broken(libc::ENOMEM));
                 return;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use contract::ends::{Client, Couple, Place, Plan, RECEIVES, Server, Side, TERMS, mark, quiet};
 use contract::talk::talk;
-use fabriq_transport_verbs::fabric::{Event, Fabric, PostError, Reach, Remote, Sender, Status, Terms, Work};
-use fabriq_transport_verbs::simulated::{Mishap, Posted, SimulatedFabric, World};
+use rdma_links::fabric::{Event, Fabric, PostError, Reach, Remote, Sender, Status, Terms, Work};
+use rdma_links::simulated::{Mishap, Posted, SimulatedFabric, World};
 use testkit::media::{Chance, each_seed};
 use transport_core::{FrameMut, FramePool, Wake};
 

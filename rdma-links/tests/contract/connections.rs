@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use fabriq_transport_verbs::PRIVATE_DATA_MAX;
-use fabriq_transport_verbs::fabric::{Event, Fabric, PrivateData, Rejection, Sender, Terms};
+use rdma_links::PRIVATE_DATA_MAX;
+use rdma_links::fabric::{Event, Fabric, PrivateData, Rejection, Sender, Terms};
 
 use super::ends::{Client, Couple, PACKET, Place, Plan, RECEIVES, SHAPE, Server, TERMS, Two, mark};
 
@@ -71,17 +71,19 @@ pub(crate) fn an_address_can_be_taken_once_and_a_wildcard_has_a_port<P: Place>()
     let mut two = Two::<P>::new();
     let (first, address) = two.listen();
     assert_ne!(address.port(), 0);
-    let again = two.server.fabric.listen(address, 4).unwrap_err();
+    let again = two.server.fabric.listen(address, 4, &two.place.options()).unwrap_err();
     assert_eq!(again.errno, libc::EADDRINUSE, "{again}");
     two.server.fabric.unlisten(first);
-    two.server.fabric.listen(address, 4).expect("the address is free again");
-    let (_, everywhere) = two.server.fabric.listen("0.0.0.0:0".parse().unwrap(), 4).unwrap();
+    two.server.fabric.listen(address, 4, &two.place.options()).expect("the address is free again");
+    let (_, everywhere) =
+        two.server.fabric.listen("0.0.0.0:0".parse().unwrap(), 4, &two.place.options()).unwrap();
     assert_ne!(everywhere.port(), 0);
 }
 
 pub(crate) fn a_wildcard_listener_hears_of_a_device_by_its_first_request<P: Place>() {
     let mut two = Two::<P>::new();
-    let (_, everywhere) = two.server.fabric.listen("0.0.0.0:0".parse().unwrap(), 4).unwrap();
+    let (_, everywhere) =
+        two.server.fabric.listen("0.0.0.0:0".parse().unwrap(), 4, &two.place.options()).unwrap();
     let address = SocketAddr::new(two.place.address().ip(), everywhere.port());
     let (dialled, ..) = two.dial(address, &SHAPE);
     two.client.fabric.connect(dialled, &PrivateData::EMPTY, &TERMS).unwrap();

@@ -1,4 +1,4 @@
-//! Holds the driver to the seam's conformance suite, on the simulated fabric. On real hardware: `conformance_device.rs`.
+//! Holds the driver to the seam's conformance suite, on the simulated fabric. On real ones: each transport's own.
 
 mod world;
 
@@ -53,6 +53,6 @@ impl Subject for Refusing {
     }
 }
 
-testkit::conformance!(verbs, InMemory, skipped = 3);
-testkit::conformance_ciphered!(verbs_ciphered, InMemory, skipped = 3);
-testkit::conformance_faulty!(verbs_faulty, Refusing, seed = 8, skipped = 5);
+testkit::conformance!(links, InMemory, skipped = 3);
+testkit::conformance_ciphered!(links_ciphered, InMemory, skipped = 3);
+testkit::conformance_faulty!(links_faulty, Refusing, seed = 8, skipped = 5);

@@ -1,4 +1,4 @@
-//! The driver of verbs://: opens, links and their timers, on any [`Fabric`]. Knows no wire format; the packet protocol's
+//! The driver: opens, links and their timers, on any [`Fabric`]. Knows no wire format; the packet protocol's
 //! machine does that, one for each link.
 //!
 //! ```text
@@ -44,15 +44,20 @@ enum Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Due(Instant, LinkId);
 
+/// The driver on a fabric.
+pub fn driver<F: Fabric + 'static>(fabric: F, env: DriverEnv) -> Box<dyn Driver> {
+    Box::new(RdmaDriver::new(fabric, env))
+}
+
 /// A driver on a fabric.
 #[derive(Debug)]
-pub(crate) struct RdmaDriver<F: Fabric> {
+struct RdmaDriver<F: Fabric> {
     fabric: F,
     env: DriverEnv,
     stock: Stock,
     packets: FramePool,
     devices: Vec<Device>,
-    opens: Slab<OpenId, Opened>,
+    opens: Slab<OpenId, Opened<F::Options>>,
     links: Slab<LinkId, Link>,
     /// By the connection's place.
     owners: Vec<Option<(ConnectionId, Owner)>>,
@@ -79,7 +84,7 @@ pub(crate) struct RdmaDriver<F: Fabric> {
 
 impl<F: Fabric> RdmaDriver<F> {
     /// One with nothing open.
-    pub(crate) fn new(fabric: F, env: DriverEnv) -> Self {
+    fn new(fabric: F, env: DriverEnv) -> Self {
         Self {
             fabric,
             stock: Stock::new(env.receive_pool.clone()),
@@ -553,6 +558,7 @@ impl<F: Fabric> Drop for RdmaDriver<F> {
 }
 
 /// The whole URL of a bound listener.
-fn real(endpoint: &Endpoint, address: std::net::SocketAddr) -> Endpoint {
-    endpoint.with_address(&address.to_string())
+fn real(endpoint: &Endpoint, address: std::net::SocketAddr, query: &str) -> Endpoint {
+    let bare = endpoint.with_address(&address.to_string());
+    if query.is_empty() { bare } else { Endpoint::parse(&format!("{bare}?{query}")).unwrap_or(bare) }
 }
