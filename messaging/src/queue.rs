@@ -79,6 +79,8 @@ pub(crate) struct Reader<T> {
     read: u64,
     published_seen: u64,
     taken: u64,
+    /// Messages until the writer is looked at; at least 1.
+    look_in: u64,
     spared: u64,
     ended: bool,
 }
@@ -117,6 +119,7 @@ pub(crate) fn queue<T>() -> (Writer<T>, Reader<T>) {
         read: 0,
         published_seen: 0,
         taken: 0,
+        look_in: u64::MAX,
         spared: 0,
         ended: false,
     };
@@ -272,6 +275,32 @@ impl<T> Reader<T> {
         self.read != self.published_seen
     }
 
+    /// The next value where it lies, without going to sleep if there is none.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Option<&T> {
+        if self.read == self.published_seen && !self.look() {
+            return None;
+        }
+        if self.at == SEGMENT {
+            self.next_segment();
+        }
+        // SAFETY: `published` counted this value after it was written, and it stays until `take` or `skip`, which no
+        // reference outlives. Test: `a_value_can_be_looked_at_and_left_behind`, loom.
+        Some(unsafe { (*self.segment).values[self.at].with(|place| &*(*place).as_ptr()) })
+    }
+
+    /// Drops the next value where it lies, if there is one.
+    #[inline]
+    pub(crate) fn skip(&mut self) {
+        if self.peek().is_none() {
+            return;
+        }
+        // SAFETY: as in `peek`, and nobody comes back to it: it is dropped once. Test: as there.
+        unsafe { (*self.segment).values[self.at].with_mut(|place| (*place).assume_init_drop()) };
+        self.at += 1;
+        self.read += 1;
+    }
+
     #[inline]
     fn take(&mut self) -> T {
         if self.at == SEGMENT {
@@ -348,9 +377,15 @@ impl<T> Reader<T> {
         self.taken += 1;
         self.shared.taken.store(self.taken, Ordering::Release);
         // A look costs a fence, so it is taken once per low-water mark only: whoever fills a queue up to its mark
-        // leaves at least that many messages for the reader to pass it.
+        // leaves at least that many messages for the reader to pass it. Counted down, since a division would be a tenth of
+        // what a small message costs.
         let low = hwm.div_ceil(2).max(1);
-        (self.taken.is_multiple_of(low) || self.read == self.published_seen) && self.take_sleeping_writer()
+        self.look_in = self.look_in.min(low) - 1;
+        let passed = self.look_in == 0;
+        if passed {
+            self.look_in = low;
+        }
+        (passed || self.read == self.published_seen) && self.take_sleeping_writer()
     }
 
     /// The same in a queue whose mark is not in messages: this one weighed so much.
@@ -463,6 +498,32 @@ mod tests {
         }
         writer.end();
         assert!(reader.read().is_none() && reader.is_ended());
+    }
+
+    #[test]
+    fn a_value_can_be_looked_at_and_left_behind() {
+        let token = std::sync::Arc::new(());
+        let (mut writer, mut reader) = queue();
+        assert!(reader.peek().is_none());
+        reader.skip();
+        for number in 0..200 {
+            writer.write((number, token.clone()));
+            assert!(reader.peek().is_none(), "not published");
+            writer.publish();
+            assert_eq!(reader.peek().map(|value| value.0), Some(number));
+            assert_eq!(reader.peek().map(|value| value.0), Some(number), "it stays");
+            match number % 3 {
+                0 => assert_eq!(reader.read().map(|value| value.0), Some(number)),
+                1 => reader.skip(),
+                _ => assert_eq!(reader.read_awake().map(|value| value.0), Some(number)),
+            }
+            assert_eq!(std::sync::Arc::strong_count(&token), 1, "dropped once");
+        }
+        writer.write((200, token.clone()));
+        writer.publish();
+        assert!(reader.peek().is_some());
+        drop((reader, writer));
+        assert_eq!(std::sync::Arc::strong_count(&token), 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::capability::{Capabilities, Flow, Loss};
 use crate::endpoint::Endpoint;
 use crate::error::{DownReason, OpenError};
 use crate::frame::Frame;
-use crate::part::Part;
+use crate::part::{Flags, Part};
 use crate::pool::FramePool;
 use crate::slab::{LinkId, OpenId};
 
@@ -93,6 +93,14 @@ pub trait Driver: fmt::Debug + Send {
     /// [`crate::limits::COMMANDS_MAX`] waiting commands, and is delivered without grant once nothing stands before it.
     /// The engine posts none in the middle of a multipart message.
     fn post_send(&mut self, link: LinkId, part: Part) -> Result<(), Refused>;
+
+    /// Takes a part with an inline body as `post_send` does, by reference: such a part is read where it lies and moved
+    /// nowhere. The flags are those given, whatever [`Part::into_frame`] has left in the frame. `false`: nothing has
+    /// happened, and it is for `post_send`; so it is here for all that a driver does not want by reference.
+    fn post_small(&mut self, link: LinkId, body: &Frame, flags: Flags) -> bool {
+        let _ = (link, body, flags);
+        false
+    }
 
     /// Makes the device see everything posted so far. Completions that a flush brings about are fetched by the next
     /// `poll`; the caller of `flush` owes that poll only if it wants to know: nothing else waits for it.
@@ -538,6 +546,10 @@ impl Completion {
             Self::Bound { .. } | Self::Failed { .. } | Self::Progress { .. } => None,
         }
     }
+
+    /// A received part without bytes on nobody's link, to be filled where it lies.
+    pub const RECEIVED: Self =
+        Self::Received { link: LinkId::NOBODY, part: Part { body: Frame::EMPTY, flags: Flags::LAST } };
 
     /// The open that it is about, where it is about no link of it.
     pub fn open(&self) -> Option<OpenId> {

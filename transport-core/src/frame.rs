@@ -220,6 +220,21 @@ impl Frame {
         self.tag = self.tag.marked(mark);
     }
 
+    /// The same as `take` and `set_mark`, so that the tag is not stored twice: whoever moves the frame next would wait for
+    /// the second store.
+    #[inline]
+    pub(crate) fn take_marked(&mut self, mark: u8) -> Self {
+        let tag = self.tag.marked(mark);
+        if self.tag.kind() != Kind::Inline {
+            let mut taken = std::mem::take(self);
+            taken.tag = tag;
+            return taken;
+        }
+        self.tag = Tag::new(Kind::Inline, 0);
+        // SAFETY: an inline body is plain bytes, all of them initialised. Test: `a_taken_frame_is_empty`.
+        Self { body: Body { inline: unsafe { self.body.inline } }, tag }
+    }
+
     /// Refers to `bytes`, which live for ever. Never copies.
     pub const fn from_static(bytes: &'static [u8]) -> Self {
         Self::with(Body { fixed: bytes }, Kind::Fixed, 0)

@@ -37,6 +37,14 @@ impl Flags {
     }
 }
 
+impl Flags {
+    /// Those that [`Part::into_frame`] left in a frame.
+    #[inline]
+    pub fn of_frame(frame: &Frame) -> Self {
+        Self(frame.mark())
+    }
+}
+
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |set: bool, name: &'static str| if set { name } else { "" };
@@ -75,6 +83,11 @@ impl Part {
         self.body.set_mark(self.flags.0);
         self.body
     }
+    /// As [`Part::take`] and [`Part::into_frame`].
+    #[inline]
+    pub fn take_frame(&mut self) -> Frame {
+        self.body.take_marked(self.flags.0)
+    }
     /// The part that [`Part::into_frame`] made this frame of.
     #[inline]
     pub fn from_frame(mut frame: Frame) -> Self {
@@ -105,6 +118,9 @@ mod tests {
             for flags in [Flags::LAST, Flags::MORE, Flags::COMMAND, Flags::MORE.with(Flags::GAP)] {
                 let frame = Part { body: body.clone(), flags }.into_frame();
                 assert_eq!(frame, body);
+                let mut part = Part { body: body.clone(), flags };
+                assert_eq!(Flags::of_frame(&part.take_frame()), flags);
+                assert_eq!((part.body, part.flags), (Frame::EMPTY, flags));
                 let part = Part::from_frame(frame.clone());
                 assert_eq!((part.body, part.flags), (frame.clone(), Flags::LAST), "a clone has no flags");
                 let part = Part::from_frame(frame);

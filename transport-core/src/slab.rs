@@ -11,6 +11,11 @@ pub struct LinkId(SlabKey);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpenId(SlabKey);
 
+impl LinkId {
+    /// Names no link: no table has that many places.
+    pub(crate) const NOBODY: Self = Self(SlabKey { index: u32::MAX, generation: u32::MAX });
+}
+
 /// A place in a [`Slab`] and the generation that it was filled in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlabKey {

@@ -27,7 +27,8 @@ impl Encoder {
     /// Encodes a part as a driver's `post_send` does. `false`: the queue is full, or the body is not inline.
     #[inline]
     pub fn push(&mut self, part: &Part) -> bool {
-        self.outgoing.takes(part.flags) && self.outgoing.push_inline(&mut self.buffers, part)
+        self.outgoing.takes(part.flags)
+            && self.outgoing.push_inline(&mut self.buffers, &part.body, part.flags)
     }
 
     /// What waits to be sent. Bodies that are sent from where they are do not come this way.

@@ -23,9 +23,9 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use transport_core::{
-    Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Flow, Grant, Hello, Identity, LinkId,
-    LinkLimits, Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason, Role, Slab,
-    SlabKey, Wake,
+    Armed, Close, Completion, DownReason, Driver, DriverEnv, Endpoint, Flags, Flow, Frame, Grant, Hello,
+    Identity, LinkId, LinkLimits, Open, OpenError, OpenId, Part, PeerInfo, Progress, Refused, RefusedReason,
+    Role, Slab, SlabKey, Wake,
 };
 
 use crate::address::{Address, Located, Route};
@@ -765,10 +765,22 @@ impl Driver for TcpDriver {
             link.dirty = true;
             self.dirty.push(id);
         }
-        if !link.push_inline(&mut self.io, &part) {
-            link.push(&mut self.io, part);
-        }
+        link.push(&mut self.io, part);
         Ok(())
+    }
+
+    fn post_small(&mut self, id: LinkId, body: &Frame, flags: Flags) -> bool {
+        let Some(link) = self.links.find_mut(id).filter(|link| link.takes(flags).is_ok()) else {
+            return false;
+        };
+        if !link.push_inline(&mut self.io, body, flags) {
+            return false;
+        }
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty.push(id);
+        }
+        true
     }
 
     fn flush(&mut self) {

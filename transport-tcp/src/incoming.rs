@@ -82,9 +82,11 @@ impl Buffers {
             && let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk::<INLINE_MAX>)
         {
             // The slack behind the shared buffer is there for this; only a stash may end too early. The body is
-            // written where it stays, see `set_window`.
-            out.push(Completion::Received { link, part: Part { body: Frame::EMPTY, flags: Flags::LAST } });
-            if let Some(Completion::Received { part, .. }) = out.last_mut() {
+            // written where it stays, see `set_window`, and so is what is around it: with a name of its own in it, the
+            // completion would be made on the stack, in small pieces, which `push` moves in large ones and waits for.
+            out.push(Completion::RECEIVED);
+            if let Some(Completion::Received { link: whose, part }) = out.last_mut() {
+                *whose = link;
                 part.body.set_window(window, len);
                 part.flags = flags;
             }

@@ -9,7 +9,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown};
 use transport_core::{
-    Completion, DownReason, Flags, Hello, Identity, LinkId, OpenId, Part, RefusedReason, SlabKey,
+    Completion, DownReason, Flags, Frame, Hello, Identity, LinkId, OpenId, Part, RefusedReason, SlabKey,
 };
 
 use crate::drain::Drain;
@@ -177,8 +177,8 @@ impl Link {
 
     /// Takes a part if its body is inline; see [`Outgoing::push_inline`].
     #[inline]
-    pub(crate) fn push_inline(&mut self, io: &mut Io, part: &Part) -> bool {
-        self.outgoing.push_inline(&mut io.send_buffers, part)
+    pub(crate) fn push_inline(&mut self, io: &mut Io, body: &Frame, flags: Flags) -> bool {
+        self.outgoing.push_inline(&mut io.send_buffers, body, flags)
     }
 
     /// Takes a part.

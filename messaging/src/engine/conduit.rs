@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use transport_core::{DownReason, Frame, LinkId, Part, SlabKey};
+use transport_core::{DownReason, Flags, Frame, LinkId, Part, SlabKey};
 
 use crate::latest::Latest;
 use crate::limits::PARTS_MAX;
@@ -169,7 +169,7 @@ impl Conduit {
                 self.incoming.write(part.into_frame());
             }
         }
-        self.incoming.write(part.take().into_frame());
+        self.incoming.write(part.take_frame());
         self.incoming.end_message();
         true
     }
@@ -208,19 +208,19 @@ impl Conduit {
 
     /// Counts a part as taken by the engine. Whether the sender waits for room and has it now.
     #[inline]
-    fn took(&mut self, part: &Part) -> bool {
-        if part.flags.command() {
+    fn took(&mut self, flags: Flags, len: usize) -> bool {
+        if flags.command() {
             return false;
         }
         if self.send_mark.weighs() {
-            self.reading += part.body.len() as u64;
-            if part.flags.more() {
+            self.reading += len as u64;
+            if flags.more() {
                 return false;
             }
             let weight = self.send_mark.weight(std::mem::take(&mut self.reading));
             return self.out.took_message_of(weight, self.send_mark.max);
         }
-        !part.flags.more() && self.out.took_message(self.send_mark.max)
+        !flags.more() && self.out.took_message(self.send_mark.max)
     }
 
     /// The next part as the application wrote it. Sets `freed` when the sender waits for room and has it now.
@@ -229,7 +229,7 @@ impl Conduit {
         let Some(part) = self.out.read().map(Part::from_frame) else {
             return self.latest.as_mut().and_then(|latest| latest.read());
         };
-        *freed |= self.took(&part);
+        *freed |= self.took(part.flags, part.body.len());
         Some(part)
     }
 
@@ -239,7 +239,7 @@ impl Conduit {
         self.held.clear();
         while let Some(part) = self.out.read_awake().map(Part::from_frame) {
             // Nobody waits for room: a SUB sends nothing, and an XSUB drops what finds none.
-            self.took(&part);
+            self.took(part.flags, part.body.len());
         }
     }
 
@@ -271,6 +271,24 @@ impl Conduit {
         {
             self.socket.activate(Activation::Readable(pipe));
         }
+    }
+
+    /// The next part for the link where it lies in the pipe, if the link may have it as it is and by reference.
+    #[inline]
+    pub(super) fn peek_out(&mut self) -> Option<(&Frame, Flags)> {
+        if !self.passes || !self.held.is_empty() {
+            return None;
+        }
+        let frame = self.out.peek()?;
+        let flags = Flags::of_frame(frame);
+        (!flags.command()).then_some((frame, flags))
+    }
+
+    /// The link has what `peek_out` showed. Whether the sender waits for room and has it now.
+    #[inline]
+    pub(super) fn skip_out(&mut self, flags: Flags, len: usize) -> bool {
+        self.out.skip();
+        self.took(flags, len)
     }
 
     /// The next part for the link, in its wire form. Sets `freed` when the sender waits for room and has it now.

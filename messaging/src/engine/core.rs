@@ -576,11 +576,22 @@ impl Core {
             let mut room = slot.driver.room(link);
             let (mut freed, mut moved) = (false, false);
             while room > 0 {
-                let Some(part) = conduit.next_out(&mut freed) else { break };
-                let more = part.flags.more();
+                let posted = match conduit.peek_out() {
+                    // The usual part of a stream at full speed: it goes from the pipe to the device in one step.
+                    Some((body, flags)) if slot.driver.post_small(link, body, flags) => {
+                        let len = body.len();
+                        freed |= conduit.skip_out(flags, len);
+                        Ok(flags.more())
+                    }
+                    _ => {
+                        let Some(part) = conduit.next_out(&mut freed) else { break };
+                        let more = part.flags.more();
+                        slot.driver.post_send(link, part).map(|()| more)
+                    }
+                };
                 slot.needs_flush = true;
-                match slot.driver.post_send(link, part) {
-                    Ok(()) => {
+                match posted {
+                    Ok(more) => {
                         conduit.posting = more;
                         moved = true;
                         room -= 1;

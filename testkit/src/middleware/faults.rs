@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use transport_core::{
-    Armed, Capabilities, Close, Completion, Driver, DriverEnv, Endpoint, Flow, Grant, LinkId, Open,
-    OpenError, OpenId, Part, Refused, RefusedReason, Transport,
+    Armed, Capabilities, Close, Completion, Driver, DriverEnv, Endpoint, Flags, Flow, Frame, Grant, LinkId,
+    Open, OpenError, OpenId, Part, Refused, RefusedReason, Transport,
 };
 
 /// How often there is trouble; 0 is never.
@@ -140,6 +140,10 @@ impl Driver for FaultyDriver {
             return Err(Refused { part, reason: RefusedReason::Full });
         }
         self.inner.post_send(link, part)
+    }
+
+    fn post_small(&mut self, link: LinkId, body: &Frame, flags: Flags) -> bool {
+        (flags.command() || !self.refuses(link)) && self.inner.post_small(link, body, flags)
     }
 
     fn flush(&mut self) {
