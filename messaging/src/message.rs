@@ -120,7 +120,10 @@ impl Message {
     #[inline]
     pub(crate) fn set(&mut self, first: Frame) {
         self.first = first;
-        self.tag = Tag::NONE;
+        // Written only if it must be: whoever moves the message next would wait for the store.
+        if self.tag != Tag::NONE {
+            self.tag = Tag::NONE;
+        }
         if !self.rest.is_empty() {
             self.rest = Vec::new();
         }

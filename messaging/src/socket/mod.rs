@@ -422,12 +422,25 @@ impl Socket {
     /// Receives a message, waiting for one up to `receive_timeout`.
     #[inline]
     pub fn recv(&self) -> Result<Message, Error> {
-        let mut message = Message::EMPTY;
-        if !self.recv_once(&mut message)? {
-            let timeout = self.shared.options().receive_timeout;
-            self.recv_waiting(&mut message, timeout)?;
+        // In its place from the beginning: nothing is moved.
+        let mut received = Ok(Message::EMPTY);
+        if let Ok(message) = &mut received
+            && let Err(error) = self.recv_into(message)
+        {
+            received = Err(error);
         }
-        Ok(message)
+        received
+    }
+
+    /// Receives a message as [`Socket::recv`] does, in the place of one that is there: what it was is dropped, or lost if this
+    /// fails. Saves moving the message, which is a tenth of what a small one costs.
+    #[inline]
+    pub fn recv_into(&self, message: &mut Message) -> Result<(), Error> {
+        if !self.recv_once(message)? {
+            let timeout = self.shared.options().receive_timeout;
+            self.recv_waiting(message, timeout)?;
+        }
+        Ok(())
     }
 
     /// Receives a message if one has arrived; else [`Error::Again`]. Fetches what the transports hold first, and may wait

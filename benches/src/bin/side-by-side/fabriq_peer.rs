@@ -5,12 +5,12 @@ use crate::control::{Control, Role, Task};
 use crate::peer::{BACKLOG, Kind, Peer, high_water_mark};
 use crate::roles;
 use crate::roles_async::{self, Turns};
-use fabriq::{Error, Frame, PollItem, SocketType};
+use fabriq::{Error, Frame, Message, PollItem, SocketType};
 use std::time::Duration;
 
 /// Keeps its context too: the last of both ends the I/O.
 #[derive(Debug)]
-pub(crate) struct Fabriq(pub(crate) fabriq::Socket);
+pub(crate) struct Fabriq(pub(crate) fabriq::Socket, Message);
 
 impl Peer for Fabriq {
     type Context = fabriq::Context;
@@ -33,7 +33,7 @@ impl Peer for Fabriq {
             options.receive_hwm = high_water_mark(task.bytes) as u32;
             options.backlog = BACKLOG as u32;
         })?;
-        Ok(Self(socket))
+        Ok(Self(socket, Message::new("")))
     }
 
     fn bind(&mut self, url: &str) -> Result<String> {
@@ -57,7 +57,8 @@ impl Peer for Fabriq {
     }
 
     fn recv<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        Ok(read(self.0.recv()?.body()))
+        self.0.recv_into(&mut self.1)?;
+        Ok(read(self.1.body()))
     }
 
     fn try_recv<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
