@@ -18,13 +18,15 @@ QUERY_RESPONSE_CENTISECONDS = 10
 PARTS = pathlib.Path(__file__).resolve().parent
 
 # What a kernel says when it has no such device, and which one a command is about.
-LACKS = ["Unknown device type", "not supported", "missing kernel module", "No such device", "No such file"]
+LACKS = ["Unknown device type", "not supported", "missing kernel module", "No such device", "No such file",
+         "kind is unknown"]
 KERNEL = {
     "type veth": ("virtual Ethernet pairs", "CONFIG_VETH", "modprobe veth"),
     "type bridge": ("bridges", "CONFIG_BRIDGE", "modprobe bridge"),
     "statistic": ("iptables' match 'statistic'", "CONFIG_NETFILTER_XT_MATCH_STATISTIC", "modprobe xt_statistic"),
     "ip6tables": ("IPv6 filters", "CONFIG_IP6_NF_FILTER or CONFIG_NFT_COMPAT", "modprobe ip6_tables"),
     "iptables": ("IP filters", "CONFIG_IP_NF_FILTER or CONFIG_NFT_COMPAT", "modprobe ip_tables nft_compat"),
+    "rate ": ("the token bucket 'tbf'", "CONFIG_NET_SCH_TBF", "modprobe sch_tbf"),
     "tap-switch": ("TAP devices", "CONFIG_TUN", "modprobe tun; in a container also --device /dev/net/tun"),
 }
 
@@ -33,9 +35,9 @@ class Failure(Exception):
     pass
 
 
-def run(command: list, text: str | None = None) -> str:
+def run(command: list, text: str | None = None, env: dict | None = None) -> str:
     """Runs one command of the set-up, and says what is to be done if it fails."""
-    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, env=env)
     if done.returncode == 0:
         return done.stdout
     said = done.stderr.strip().splitlines()
@@ -218,6 +220,8 @@ def main() -> int:
     try:
         hosts, switch = build(network)
         around = environment(hosts)
+        for host, mbit in network["rate"].items():
+            run([str(PARTS / "bin" / "rate"), host, f"{mbit:g}"], env=around)
         try:
             command = subprocess.Popen(sys.argv[2:], env=around)
         except OSError as error:
