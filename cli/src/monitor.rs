@@ -226,9 +226,10 @@ fn describe(event: &Event, kind: SocketType) -> (&'static str, Option<String>, O
             ("lost", Some(format!("{count} packets, on the wire")), None)
         }
         EventKind::Lost(Loss::Messages(count)) => ("lost", Some(format!("{count} messages, here")), None),
-        EventKind::Recovery(Recovery { packets, repaired, requested, lost, .. }) => {
-            let counts =
-                format!("{packets} packets, {repaired} repaired, {requested} requested, {lost} lost so far");
+        EventKind::Recovery(Recovery { packets, repaired, requested, lost, refused }) => {
+            let counts = format!(
+                "{packets} packets, {repaired} repaired, {requested} requested, {lost} lost, {refused} refused so far"
+            );
             ("recovery", Some(counts), None)
         }
         EventKind::Closed => ("closed", None, None),

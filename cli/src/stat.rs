@@ -18,7 +18,8 @@ Examples:
   fabriq stat -n 10 --json 'epgm://eth0;239.192.1.1:5555' | jq .lost
 
 It subscribes to everything and counts. The line of a publisher says what this host heard of it since it came: packets of \
-data, those among them that came as repairs, packets that were asked for (NAKs), packets lost on the wire, messages \
+data, those among them that came as repairs, packets that were asked for (NAKs), packets lost on the wire, packets ignored \
+since its publisher cannot have sent them, messages \
 dropped here because this program was too slow. The line `all` has the messages of the last interval. Over tcp:// and \
 other reliable wires there is nothing to repair, and messages are all there is. A publisher's own counters: \
 `fabriq pub --verbose`.";
@@ -61,15 +62,17 @@ struct Counts {
     repaired: u64,
     requested: u64,
     lost: u64,
+    refused: u64,
     /// In messages.
     dropped: u64,
 }
 
 impl Counts {
     fn recovered(&mut self, recovery: Recovery) {
-        let Recovery { packets, repaired, requested, lost, .. } = recovery;
+        let Recovery { packets, repaired, requested, lost, refused } = recovery;
         // What is lost was said before, at once.
-        *self = Self { packets, repaired, requested, lost: self.lost.max(lost), dropped: self.dropped };
+        let lost = self.lost.max(lost);
+        *self = Self { packets, repaired, requested, lost, refused, dropped: self.dropped };
     }
 
     fn add(&mut self, other: &Self) {
@@ -77,6 +80,7 @@ impl Counts {
         self.repaired += other.repaired;
         self.requested += other.requested;
         self.lost += other.lost;
+        self.refused += other.refused;
         self.dropped += other.dropped;
     }
 }
@@ -153,7 +157,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         socket.connect(&args.url)?;
     }
     if !args.json {
-        print(&(line("", ["packets", "repaired", "asked for", "lost", "dropped", "msg/s", "MB/s"]) + "\n"))?;
+        print(
+            &(line("", ["packets", "repaired", "asked for", "lost", "refused", "dropped", "msg/s", "MB/s"])
+                + "\n"),
+        )?;
     }
     let (start, mut ledger, mut reports) = (Instant::now(), Ledger::default(), 0);
     let mut last = start;
@@ -196,20 +203,21 @@ fn json(report: &Report<'_>) -> Result<String, Failure> {
 
 fn table(report: &Report<'_>) -> String {
     let mut text = String::new();
-    let counts = |Counts { packets, repaired, requested, lost, dropped }: &Counts| {
-        [packets, repaired, requested, lost, dropped].map(u64::to_string)
+    let counts = |Counts { packets, repaired, requested, lost, refused, dropped }: &Counts| {
+        [packets, repaired, requested, lost, refused, dropped].map(u64::to_string)
     };
     for (name, of) in report.publishers {
-        let [packets, repaired, requested, lost, dropped] = counts(of);
-        let cells = [&packets, &repaired, &requested, &lost, &dropped, "", ""].map(|cell: &str| cell);
+        let [packets, repaired, requested, lost, refused, dropped] = counts(of);
+        let cells =
+            [&packets, &repaired, &requested, &lost, &refused, &dropped, "", ""].map(|cell: &str| cell);
         let _ = writeln!(text, "{}", line(source(name), cells).trim_end());
     }
-    let [packets, repaired, requested, lost, dropped] = counts(&report.all);
+    let [packets, repaired, requested, lost, refused, dropped] = counts(&report.all);
     let rate = units::per_second(report.messages_per_second);
     let bytes = units::three_digits(report.megabytes_per_second);
     let name = format!("{:.0} s, all", report.seconds);
-    let cells =
-        [&packets, &repaired, &requested, &lost, &dropped, &rate, &bytes].map(|cell: &String| &**cell);
+    let cells = [&packets, &repaired, &requested, &lost, &refused, &dropped, &rate, &bytes]
+        .map(|cell: &String| &**cell);
     let _ = writeln!(text, "{}", line(&name, cells));
     text
 }
@@ -219,6 +227,6 @@ fn source(name: &str) -> &str {
     name.split_once('#').map_or(name, |(_, source)| source)
 }
 
-fn line(name: &str, cells: [&str; 7]) -> String {
+fn line(name: &str, cells: [&str; 8]) -> String {
     cells.iter().fold(format!("{name:<34}"), |line, cell| line + &format!(" {cell:>10}"))
 }

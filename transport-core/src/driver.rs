@@ -443,6 +443,8 @@ pub struct Recovery {
     pub requested: u64,
     /// Packets that were not recovered: a receiver's are lost; a sender had them no more when it was asked.
     pub lost: u64,
+    /// What was ignored: requests beyond what one receiver may have repaired, or packets that no such sender sends.
+    pub refused: u64,
 }
 
 /// Everything a driver has to say.

@@ -256,6 +256,9 @@ pub const OUTBOX_PART_EXPECTED: usize = 64 << 10;
 /// Packets handed to the system at once.
 pub const SEND_BATCH: usize = 88;
 
+/// Batches of requests for repairs that a group sends before others have their turn.
+pub const NAK_BATCHES: usize = 2;
+
 /// Packets that one publisher sends before others have their turn.
 pub const SEND_TURN: usize = 512;
 

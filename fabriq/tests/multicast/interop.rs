@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use fabriq::{Error, EventKind, SocketType};
+use fabriq::{Error, EventKind, Monitor, Recovery, SocketType};
 
 use crate::hosts::{HELLO, Hosts, PATIENCE, address, body, group, number};
 use crate::zmq::{self, EAGAIN, Setting};
@@ -69,6 +69,17 @@ fn tune(socket: &zmq::Socket) {
     socket.set(Setting::ReceiveHwm, 0);
 }
 
+/// Something was lost, or the test would show nothing, and was sent again.
+fn await_repairs(monitor: &Monitor) {
+    loop {
+        let event = monitor.next_timeout(PATIENCE).expect("nothing was repaired");
+        assert!(!matches!(event.kind, EventKind::Lost(_)), "{event:?}");
+        if matches!(event.kind, EventKind::Recovery(Recovery { repaired: 1.., .. })) {
+            return;
+        }
+    }
+}
+
 fn fabriq_to_libzmq(scheme: &str, percent: u32) {
     let hosts = Hosts::losing(percent);
     let (group, said, complete) = (group(), AtomicU32::new(0), AtomicU32::new(0));
@@ -96,10 +107,14 @@ fn fabriq_to_libzmq(scheme: &str, percent: u32) {
         hosts.on(scope, "h1", move || {
             let publisher = fabriq::context().unwrap().socket(SocketType::Pub).unwrap();
             publisher.set_options(|options| options.send_hwm = 0).unwrap();
+            let monitor = publisher.monitor().unwrap();
             publisher.bind(&url).unwrap();
             hello_and_messages(said, |parts| {
                 publisher.send(fabriq::Message::from_parts(parts).unwrap()).unwrap()
             });
+            if percent > 0 {
+                await_repairs(&monitor);
+            }
             // It repairs until its linger is over, so there is no need to wait for anybody.
             drop(publisher);
             let _ = complete;
@@ -128,6 +143,9 @@ fn libzmq_to_fabriq(scheme: &str, percent: u32) {
                     ledger.take(&message.parts().map(|part| &part[..]).collect::<Vec<_>>(), said);
                 }
                 assert_eq!(socket.try_recv().map(drop), Err(Error::Again));
+                if percent > 0 {
+                    await_repairs(&monitor);
+                }
                 let events = std::iter::from_fn(|| monitor.try_next());
                 let lost = events.filter(|event| matches!(event.kind, EventKind::Lost(_))).count();
                 assert_eq!(lost, 0);

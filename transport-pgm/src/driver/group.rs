@@ -10,7 +10,7 @@ use transport_core::{Completion, DownReason, Hello, LinkId, OpenId, PeerInfo, Re
 
 use super::Link;
 use crate::inbox::Inbox;
-use crate::limits::SEND_BATCH;
+use crate::limits::{NAK_BATCHES, SEND_BATCH};
 use crate::net::Carrier;
 use crate::packet::{Packet, Tsi};
 use crate::receiver::{End, Events, ReceiverCounters, SourceId, Sources, SourcesConfig};
@@ -81,8 +81,8 @@ pub(super) struct SourceLink {
 
 /// What monitors hear.
 pub(super) fn recovery(counters: &ReceiverCounters) -> Recovery {
-    let ReceiverCounters { data, repaired, naks_sqns, lost, .. } = *counters;
-    Recovery { packets: data, repaired, requested: naks_sqns, lost }
+    let ReceiverCounters { data, repaired, naks_sqns, lost, strays, .. } = *counters;
+    Recovery { packets: data, repaired, requested: naks_sqns, lost, refused: strays }
 }
 
 /// What the events of sources change, beside their group.
@@ -230,7 +230,11 @@ impl<C: Carrier> Group<C> {
         if sources.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        while !self.blocked {
+        // What a liar has made missing is asked for as well, but not all at once.
+        for _ in 0..NAK_BATCHES {
+            if self.blocked {
+                break;
+            }
             let ready = sources.prepare(now, SEND_BATCH, &mut Ears { hall: &mut self.hall, rest });
             if ready == 0 {
                 break;
