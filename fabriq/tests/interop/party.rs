@@ -42,6 +42,7 @@ fn number(kind: SocketType) -> i32 {
         SocketType::Push => 8,
         SocketType::Xpub => 9,
         SocketType::Xsub => 10,
+        SocketType::Stream => 11,
         other => unreachable!("{other} is none of these tests"),
     }
 }
