@@ -74,10 +74,3 @@ pub const QUEUE_KEEP: usize = 64;
 
 /// Queues that a driver keeps for the next link that needs one, of each of the two sizes.
 pub const QUEUE_SPARE_MAX: usize = 16;
-
-/// Pool slot that a link may take for a part before its bytes arrive. See [`AHEAD_MAX`] for more.
-pub const AHEAD_STEP: usize = 64 << 10;
-
-/// Bytes of pool slots above [`AHEAD_STEP`] that all links of a driver may hold before their bytes arrive. Beyond it a
-/// claimed length reserves address space only, however many peers make claims.
-pub const AHEAD_MAX: usize = 64 << 20;

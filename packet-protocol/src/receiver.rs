@@ -9,7 +9,7 @@ use transport_core::{Completion, DownReason, Flags, Frame, INLINE_MAX, LinkId, P
 
 use crate::error::PacketError;
 use crate::limits::COMMAND_MAX;
-use crate::stock::{Stock, Target};
+use crate::stock::Stock;
 use crate::transfers::{OutOfMemory, Transfers};
 use crate::wire::{HEADER_LEN, RECORD_LEN, Record, padded, parse_record, plain_record};
 
@@ -54,7 +54,7 @@ struct Spent<B> {
 /// A part that comes in fragments, as far as it was delivered.
 #[derive(Debug)]
 struct Assembly {
-    target: Target,
+    target: transport_core::Target,
     filled: usize,
     flags: Flags,
 }
@@ -297,7 +297,7 @@ impl<B: Deref<Target = [u8]>, T: Copy> Receiver<B, T> {
                     None if self.grant == 0 && !flags.command() => return Ok(Some(Stop::Paused)),
                     none => {
                         let total = usize::try_from(total).map_err(|_| Violation::TooLarge)?;
-                        let target = stock.target(total).ok_or(OutOfMemory)?;
+                        let target = stock.landing.target(total).ok_or(OutOfMemory)?;
                         none.insert(Assembly { target, filled: 0, flags })
                     }
                 };
@@ -335,7 +335,7 @@ impl<B: Deref<Target = [u8]>, T: Copy> Receiver<B, T> {
         let assembly = self.assembly.take()?;
         self.delivered += counts;
         self.grant -= counts;
-        stock.settle(assembly.target.ahead);
+        stock.landing.settle(assembly.target.ahead);
         let body = assembly.target.frame.freeze();
         out.push(Completion::Received { link, part: Part { body, flags: assembly.flags } });
         None
@@ -348,7 +348,7 @@ impl<B: Deref<Target = [u8]>, T: Copy> Receiver<B, T> {
             self.spend(held.buffer, false);
         }
         if let Some(assembly) = self.assembly.take() {
-            stock.settle(assembly.target.ahead);
+            stock.landing.settle(assembly.target.ahead);
         }
         self.transfers.abandon();
     }
@@ -378,6 +378,6 @@ fn say(
         return true;
     }
     let Some(body) = packet.get(at..at + len) else { return false };
-    out.push(Completion::Received { link, part: Part { body: stock.copy(body), flags } });
+    out.push(Completion::Received { link, part: Part { body: stock.landing.copy(body), flags } });
     true
 }

@@ -3,17 +3,15 @@
 
 use std::collections::VecDeque;
 
-use transport_core::limits::{COMMANDS_MAX, SLOT_MAX};
-use transport_core::{Frame, FrameMut, FramePool, INLINE_MAX, Part};
+use transport_core::limits::COMMANDS_MAX;
+use transport_core::{FramePool, Landing, Part};
 
-use crate::limits::{AHEAD_MAX, AHEAD_STEP, QUEUE_KEEP, QUEUE_PARTS_MAX, QUEUE_SPARE_MAX};
+use crate::limits::{QUEUE_KEEP, QUEUE_PARTS_MAX, QUEUE_SPARE_MAX};
 
 /// What the links of one driver share. One per driver.
 #[derive(Debug)]
 pub struct Stock {
-    pool: FramePool,
-    /// Bytes of pool slots lent to parts whose bytes have not arrived.
-    ahead: usize,
+    pub(crate) landing: Landing,
     small: Vec<VecDeque<Part>>,
     large: Vec<VecDeque<Part>>,
 }
@@ -21,43 +19,12 @@ pub struct Stock {
 impl Stock {
     /// Received parts land in `pool`. When it is spent they get memory of their own, which no device has registered.
     pub fn new(pool: FramePool) -> Self {
-        Self { pool, ahead: 0, small: Vec::new(), large: Vec::new() }
+        Self { landing: Landing::new(pool), small: Vec::new(), large: Vec::new() }
     }
 
-    /// Memory for a part whose bytes are about to arrive, and how much of it is lent on trust. `None` when the system
-    /// refuses.
-    pub(crate) fn target(&mut self, len: usize) -> Option<Target> {
-        if len <= AHEAD_STEP {
-            return self.pool.take_or_own(len).map(|frame| Target { frame, ahead: 0 });
-        }
-        if len <= SLOT_MAX
-            && self.ahead + len <= AHEAD_MAX
-            && let Some(frame) = self.pool.take(len)
-        {
-            self.ahead += len;
-            return Some(Target { frame, ahead: len });
-        }
-        // From SLOT_MAX up this is address space, committed page by page as bytes arrive.
-        let mut frame = FrameMut::own(len.max(SLOT_MAX))?;
-        frame.truncate(len);
-        Some(Target { frame, ahead: 0 })
-    }
-
-    /// The bytes of a target have arrived, or never will.
-    pub(crate) fn settle(&mut self, ahead: usize) {
-        self.ahead -= ahead;
-    }
-
-    /// A part's body that is copied out of a packet.
-    #[inline(never)]
-    pub(crate) fn copy(&self, body: &[u8]) -> Frame {
-        if body.len() > INLINE_MAX
-            && let Some(mut frame) = self.pool.take(body.len())
-        {
-            frame.copy_from_slice(body);
-            return frame.freeze();
-        }
-        Frame::copy_from_slice(body)
+    /// Whether no memory is lent on trust, before the bytes for it have come.
+    pub fn is_settled(&self) -> bool {
+        self.landing.is_settled()
     }
 
     /// Changes a small queue that is full for a large one.
@@ -79,12 +46,4 @@ impl Stock {
             self.large.push(large);
         }
     }
-}
-
-/// Memory that a part's bytes go to as they arrive.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) frame: FrameMut,
-    /// What is to be settled for it.
-    pub(crate) ahead: usize,
 }

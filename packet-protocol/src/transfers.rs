@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use transport_core::{Flags, FrameMut};
+use transport_core::{Flags, FrameMut, Target};
 
 use crate::error::PacketError;
-use crate::stock::{Stock, Target};
+use crate::stock::Stock;
 
 /// Names a READ until it is done; small numbers, used again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,7 +159,7 @@ impl<T: Copy> Transfers<T> {
         let target = match &it.place {
             Place::Lent(target, _) => *target,
             _ => {
-                let Target { mut frame, ahead } = stock.target(it.len).ok_or(OutOfMemory)?;
+                let Target { mut frame, ahead } = stock.landing.target(it.len).ok_or(OutOfMemory)?;
                 // Only what READs are under way for is ever committed, so large pages cost a claim nothing.
                 frame.expect_all();
                 let target = lend(frame);
@@ -205,7 +205,7 @@ impl<T: Copy> Transfers<T> {
                     Place::None
                 }
             };
-            stock.settle(ahead);
+            stock.landing.settle(ahead);
         }
         self.under_way -= 1;
         self.advance();
@@ -267,7 +267,7 @@ impl<T: Copy> Transfers<T> {
     pub(crate) fn bury(&mut self, stock: &mut Stock) {
         for it in self.queue.drain(..) {
             if let Place::Lent(_, ahead) = it.place {
-                stock.settle(ahead);
+                stock.landing.settle(ahead);
             }
         }
         self.reads.clear();

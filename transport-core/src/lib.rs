@@ -21,6 +21,7 @@ mod driver;
 mod endpoint;
 mod error;
 mod frame;
+mod landing;
 pub mod limits;
 mod part;
 mod pool;
@@ -35,6 +36,7 @@ pub use driver::{
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{DownReason, OpenError, Violation};
 pub use frame::{Frame, FrameMut, INLINE_MAX};
+pub use landing::{Landing, Target};
 pub use part::{Flags, Part};
 pub use pool::{DomainId, FramePool, Key, MemoryDomain, PoolUsage, RegisterError, Registration};
 pub use slab::{LinkId, OpenId, Slab, SlabKey};

@@ -27,3 +27,10 @@ pub const ROUTING_ID_MAX: usize = 255;
 
 /// How many COMMAND parts a link takes beyond its room before it refuses them too.
 pub const COMMANDS_MAX: usize = 64;
+
+/// Pool slot that a part may take before its bytes arrive. See [`AHEAD_MAX`] for more.
+pub const AHEAD_STEP: usize = 64 << 10;
+
+/// Bytes of pool slots above [`AHEAD_STEP`] that all links of a driver may hold before their bytes arrive. Beyond it a
+/// claimed length reserves address space only, however many peers make claims.
+pub const AHEAD_MAX: usize = 64 << 20;

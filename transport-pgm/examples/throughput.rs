@@ -12,9 +12,8 @@ use fabriq_transport_pgm::framing::Encoder;
 use fabriq_transport_pgm::packet::{Packet, Tsi};
 use fabriq_transport_pgm::{
     End, Events, Inbox, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig,
-    Stock,
 };
-use transport_core::{Completion, Frame, FrameMut, FramePool, Grant, LinkId, Part, SlabKey};
+use transport_core::{Completion, Frame, FrameMut, FramePool, Grant, Landing, LinkId, Part, SlabKey};
 
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const BATCH: usize = 64;
@@ -34,7 +33,7 @@ impl Payload for Words {
     }
 }
 
-struct Link(Inbox, Stock, Vec<Completion>, usize);
+struct Link(Inbox, Landing, Vec<Completion>, usize);
 
 impl Events for Link {
     fn up(&mut self, _: SourceId, _: Tsi, _: IpAddr) {}
@@ -54,7 +53,7 @@ fn main() {
     let mut source = Source::new(start, config, memory);
     let mut sources = Sources::new(start, SourcesConfig::new(HOST, 7500), 1);
     let mut words = Words(Encoder::new(), Frame::from(vec![7; 1024]), 0);
-    let mut link = Link(Inbox::new(None), Stock::new(FramePool::new(64 << 20)), Vec::new(), 0);
+    let mut link = Link(Inbox::new(None), Landing::new(FramePool::new(64 << 20)), Vec::new(), 0);
     link.0.grant(Grant::Unlimited);
     let id = LinkId::from(SlabKey::from_u64(1 << 32));
     let (mut sending, mut receiving) = (Duration::ZERO, Duration::ZERO);

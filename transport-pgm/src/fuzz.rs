@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use transport_core::{FrameMut, FramePool, Part};
+use transport_core::{FrameMut, FramePool, Landing, Part};
 
 use crate::framing::{Decoder, Dropped, Encoder, Messages, TSDU_MIN};
 use crate::limits::NAK_LIST_MAX;
 use crate::packet::{Body, Data, Fragment, Kind, Nak, NakList, Opt, Options, Packet, Spm, Tsi};
 use crate::serial::Sqn;
 use crate::{
-    End, Events, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig, Stock, To,
+    End, Events, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig, To,
 };
 
 const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 192, 0, 1));
@@ -110,16 +110,16 @@ fn run_stream(bytes: &[u8]) -> Reached {
         }
     }
     let pool = FramePool::new(4 << 20);
-    let (mut stock, mut decoder, mut taken) =
-        (Stock::new(pool.clone()), Decoder::new(Some(1 << 30)), Taken::default());
+    let (mut landing, mut decoder, mut taken) =
+        (Landing::new(pool.clone()), Decoder::new(Some(1 << 30)), Taken::default());
     let mut input = Input(bytes);
     while let Some(len) = input.byte() {
         match len {
-            255 => decoder.gap(&mut stock),
-            len => decoder.push(input.take(len.into()), &mut stock, &mut taken),
+            255 => decoder.gap(&mut landing),
+            len => decoder.push(input.take(len.into()), &mut landing, &mut taken),
         }
     }
-    decoder.gap(&mut stock);
+    decoder.gap(&mut landing);
     let Taken(parts, dropped) = taken;
     assert!(parts.last().is_none_or(|part| !part.flags.more()), "a message without its end");
     let (mut waiting, mut again) = (VecDeque::from(parts.clone()), Taken::default());
@@ -129,7 +129,7 @@ fn run_stream(bytes: &[u8]) -> Reached {
         if len == 0 {
             break;
         }
-        decoder.push(&tsdu[..len], &mut stock, &mut again);
+        decoder.push(&tsdu[..len], &mut landing, &mut again);
     }
     assert_eq!(again.1, 0);
     assert!(again.0.len() == parts.len());

@@ -5,11 +5,10 @@
 
 use std::collections::VecDeque;
 
-use transport_core::{Completion, Grant, LinkId, Loss, Part};
+use transport_core::{Completion, Grant, Landing, LinkId, Loss, Part};
 
 use crate::framing::{Decoder, Dropped, Messages};
 use crate::limits::{INBOX_BYTES_MAX, INBOX_PARTS_MAX};
-use crate::stock::Stock;
 
 /// The receiving end of a link.
 #[derive(Debug)]
@@ -76,19 +75,19 @@ impl Inbox {
     }
 
     /// Takes the next TSDU.
-    pub fn data(&mut self, tsdu: &[u8], stock: &mut Stock) {
-        self.decoder.push(tsdu, stock, &mut self.shelf);
+    pub fn data(&mut self, tsdu: &[u8], landing: &mut Landing) {
+        self.decoder.push(tsdu, landing, &mut self.shelf);
     }
 
     /// So many packets are lost. Nothing that was begun before them is completed by what comes.
-    pub fn lost(&mut self, packets: u64, stock: &mut Stock) {
-        self.decoder.gap(stock);
+    pub fn lost(&mut self, packets: u64, landing: &mut Landing) {
+        self.decoder.gap(landing);
         self.shelf.gap(Loss::Packets(packets));
     }
 
     /// Nothing more comes.
-    pub fn end(&mut self, stock: &mut Stock) {
-        self.decoder.gap(stock);
+    pub fn end(&mut self, landing: &mut Landing) {
+        self.decoder.gap(landing);
     }
 
     /// Sets how many more parts may be said; replaces what was left.
@@ -210,12 +209,12 @@ mod tests {
 
     #[test]
     fn grants_and_budgets_bound_what_is_said_and_gaps_need_none() {
-        let (mut inbox, mut stock) = (Inbox::new(None), Stock::new(FramePool::new(1 << 20)));
-        inbox.lost(2, &mut stock);
-        inbox.lost(3, &mut stock);
-        inbox.data(&tsdu(vec![Part::more("a"), Part::more("bb"), Part::last("ccc")]), &mut stock);
-        inbox.data(&tsdu(vec![Part::last("dddd")]), &mut stock);
-        inbox.lost(1, &mut stock);
+        let (mut inbox, mut landing) = (Inbox::new(None), Landing::new(FramePool::new(1 << 20)));
+        inbox.lost(2, &mut landing);
+        inbox.lost(3, &mut landing);
+        inbox.data(&tsdu(vec![Part::more("a"), Part::more("bb"), Part::last("ccc")]), &mut landing);
+        inbox.data(&tsdu(vec![Part::last("dddd")]), &mut landing);
+        inbox.lost(1, &mut landing);
         assert_eq!(said(&mut inbox, 9), (vec!["Packets(5)".into()], Stop::Grant));
         inbox.grant(Grant::Limited(2));
         assert_eq!(said(&mut inbox, 1), (vec!["1+".into()], Stop::Budget));
@@ -227,9 +226,9 @@ mod tests {
 
     #[test]
     fn a_slow_application_loses_whole_messages_and_hears_how_many() {
-        let (mut inbox, mut stock) = (Inbox::new(None), Stock::new(FramePool::new(1 << 20)));
+        let (mut inbox, mut landing) = (Inbox::new(None), Landing::new(FramePool::new(1 << 20)));
         for _ in 0..INBOX_PARTS_MAX / 3 + 10 {
-            inbox.data(&tsdu(vec![Part::more("a"), Part::more("b"), Part::last("c")]), &mut stock);
+            inbox.data(&tsdu(vec![Part::more("a"), Part::more("b"), Part::last("c")]), &mut landing);
         }
         inbox.grant(Grant::Unlimited);
         let (said_first, stop) = said(&mut inbox, usize::MAX);
@@ -240,7 +239,7 @@ mod tests {
         inbox.grant(Grant::Limited(0));
         let mut sent = 0;
         while inbox.counters().overrun == 10 {
-            inbox.data(&tsdu(vec![Part::last(vec![7; 50_000])]), &mut stock);
+            inbox.data(&tsdu(vec![Part::last(vec![7; 50_000])]), &mut landing);
             sent += 1;
         }
         assert!(sent * 50_000 >= INBOX_BYTES_MAX && (sent - 3) * 50_000 < INBOX_BYTES_MAX);

@@ -15,7 +15,7 @@
 //!
 //! The machines (below the empty line) own no socket, no clock and no randomness. A driver gives them packets and the time, and asks what is
 //! to be sent: [`Source`] for each endpoint that sends, [`Sources`] for each that receives, one [`Inbox`] per source,
-//! one [`Stock`] for all. docs/design/pgm.md says why they behave as they do; section numbers in these pages are those
+//! one [`transport_core::Landing`] for all. docs/design/pgm.md says why they behave as they do; section numbers in these pages are those
 //! of RFC 3208.
 //!
 //! # Sending
@@ -51,9 +51,9 @@
 //! use fabriq_transport_pgm::framing::Encoder;
 //! use fabriq_transport_pgm::packet::{Packet, Tsi};
 //! use fabriq_transport_pgm::{
-//!     End, Events, Inbox, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig, Stock,
+//!     End, Events, Inbox, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig,
 //! };
-//! use transport_core::{Completion, FrameMut, FramePool, Grant, LinkId, Part, SlabKey};
+//! use transport_core::{Completion, FrameMut, FramePool, Grant, Landing, LinkId, Part, SlabKey};
 //!
 //! /// The parts of one link that sends.
 //! struct Outbox(Encoder, Vec<Part>);
@@ -67,7 +67,7 @@
 //! }
 //!
 //! /// The link of the only source; a driver has one for each.
-//! struct Link(Inbox, Stock);
+//! struct Link(Inbox, Landing);
 //! impl Events for Link {
 //!     fn up(&mut self, _source: SourceId, _tsi: Tsi, _from: IpAddr) {} // Completion::Up
 //!     fn data(&mut self, _source: SourceId, tsdu: &[u8]) {
@@ -85,7 +85,7 @@
 //! let mut source = Source::new(now, config, window);
 //! let mut sources = Sources::new(now, SourcesConfig::new(group, 7500), 0x5eed);
 //! let mut outbox = Outbox(Encoder::new(), vec![Part::last("hello")]);
-//! let mut link = Link(Inbox::new(None), Stock::new(FramePool::new(1 << 20)));
+//! let mut link = Link(Inbox::new(None), Landing::new(FramePool::new(1 << 20)));
 //! link.0.grant(Grant::Unlimited);
 //!
 //! assert_eq!(source.prepare(now, 64, &mut outbox), 2, "an SPM, then the data");
@@ -128,7 +128,6 @@ mod receiver;
 mod serial;
 mod settings;
 mod source;
-mod stock;
 #[cfg(test)]
 mod testing;
 mod transport;
@@ -140,5 +139,4 @@ pub use receiver::{
 };
 pub use serial::Sqn;
 pub use source::{Payload, Source, SourceConfig, SourceCounters};
-pub use stock::Stock;
 pub use transport::PgmTransport;

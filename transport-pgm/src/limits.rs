@@ -16,13 +16,6 @@ pub const FRAGMENT_ROOM: usize = 20;
 
 // Memory.
 
-/// Pool slot that a part may take before its bytes arrive. See [`AHEAD_MAX`] for more.
-pub const AHEAD_STEP: usize = 64 << 10;
-
-/// Bytes of pool slots above [`AHEAD_STEP`] that all sources of a driver may hold before their bytes arrive. Beyond it
-/// a claimed length reserves address space only, however many sources make claims.
-pub const AHEAD_MAX: usize = 32 << 20;
-
 /// Parts of one message. One with more is dropped and reported.
 pub const MESSAGE_PARTS_MAX: usize = 1 << 16;
 

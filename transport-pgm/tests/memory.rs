@@ -7,9 +7,8 @@ use fabriq_transport_pgm::framing::Encoder;
 use fabriq_transport_pgm::packet::{Body, Packet, Tsi};
 use fabriq_transport_pgm::{
     End, Events, Inbox, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig,
-    Stock,
 };
-use transport_core::{Completion, Frame, FrameMut, FramePool, Grant, LinkId, Part, SlabKey};
+use transport_core::{Completion, Frame, FrameMut, FramePool, Grant, Landing, LinkId, Part, SlabKey};
 
 const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(239, 192, 0, 1));
 const SENDER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -36,7 +35,7 @@ impl Payload for Words {
 
 struct Link {
     inbox: Inbox,
-    stock: Stock,
+    landing: Landing,
     out: Vec<Completion>,
     received: usize,
 }
@@ -44,7 +43,7 @@ struct Link {
 impl Events for Link {
     fn up(&mut self, _: SourceId, _: Tsi, _: IpAddr) {}
     fn data(&mut self, _: SourceId, tsdu: &[u8]) {
-        self.inbox.data(tsdu, &mut self.stock);
+        self.inbox.data(tsdu, &mut self.landing);
         self.inbox.poll(LinkId::from(SlabKey::from_u64(1 << 32)), &mut self.out, usize::MAX);
         self.received +=
             self.out.drain(..).filter(|said| matches!(said, Completion::Received { .. })).count();
@@ -65,9 +64,9 @@ fn nothing_is_allocated_per_packet_when_warm() {
     let mut source = Source::new(start, config, memory);
     let mut sources = Sources::new(start, SourcesConfig::new(GROUP, 7500), 1);
     let mut words = Words { encoder: Encoder::new(), body: Frame::from(vec![7; 1000]), left: 0 };
-    let (mut inbox, stock) = (Inbox::new(None), Stock::new(FramePool::new(8 << 20)));
+    let (mut inbox, landing) = (Inbox::new(None), Landing::new(FramePool::new(8 << 20)));
     inbox.grant(Grant::Unlimited);
-    let mut link = Link { inbox, stock, out: Vec::new(), received: 0 };
+    let mut link = Link { inbox, landing, out: Vec::new(), received: 0 };
     let (mut now, mut carried, mut repairs, mut posted) = (start, 0u64, 0u64, 0);
     let mut round = |lossy: bool| {
         for _ in 0..2000 {

@@ -9,14 +9,14 @@
 use std::io::IoSliceMut;
 
 use rustix::io::Errno;
-use transport_core::limits::{FRAME_MAX, SLOT_MAX};
+use transport_core::limits::FRAME_MAX;
 use transport_core::{
-    Completion, DownReason, Flags, Frame, FrameMut, FramePool, INLINE_MAX, LinkId, Part, Violation,
+    Completion, DownReason, Flags, FrameMut, FramePool, INLINE_MAX, Landing, LinkId, Part, Target, Violation,
 };
 
 use crate::limits::{
-    AHEAD_MAX, AHEAD_STEP, COMMAND_MAX, EARNEST, FILL_MIN, READ_AHEAD_MAX, READ_FULL_GRANT, READ_MAX,
-    READ_SNIFF, READ_SPARE_MAX, READ_TAIL, STASH_KEEP,
+    COMMAND_MAX, EARNEST, FILL_MIN, READ_AHEAD_MAX, READ_FULL_GRANT, READ_MAX, READ_SNIFF, READ_SPARE_MAX,
+    READ_TAIL, STASH_KEEP,
 };
 use crate::zmtp::{self, Framing, HEADER_MAX};
 
@@ -27,15 +27,13 @@ const BUFFER_LEN: usize = FILL_MIN + HEADER_MAX + READ_MAX + INLINE_MAX;
 /// What the links of a driver share for receiving.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    pool: FramePool,
+    landing: Landing,
     spare: Vec<Vec<u8>>,
-    /// Bytes of pool slots lent to frames whose bytes have not arrived.
-    ahead: usize,
 }
 
 impl Buffers {
     pub(crate) fn new(pool: FramePool) -> Self {
-        Self { pool, spare: Vec::new(), ahead: 0 }
+        Self { landing: Landing::new(pool), spare: Vec::new() }
     }
 
     /// A buffer of [`BUFFER_LEN`], for reads whose bytes nobody wants as well.
@@ -47,24 +45,6 @@ impl Buffers {
         if self.spare.len() < READ_SPARE_MAX {
             self.spare.push(buffer);
         }
-    }
-
-    /// Memory for a frame that is about to be read in place, and how much of it is lent on trust.
-    fn target(&mut self, len: usize) -> Option<(FrameMut, usize)> {
-        if len <= AHEAD_STEP {
-            return self.pool.take_or_own(len).map(|frame| (frame, 0));
-        }
-        if len <= SLOT_MAX
-            && self.ahead + len <= AHEAD_MAX
-            && let Some(frame) = self.pool.take(len)
-        {
-            self.ahead += len;
-            return Some((frame, len));
-        }
-        // From SLOT_MAX up this is address space, committed page by page as bytes arrive.
-        let mut frame = FrameMut::own(len.max(SLOT_MAX))?;
-        frame.truncate(len);
-        Some((frame, 0))
     }
 
     /// Says that a part arrived whose body lies at `at` in a buffer.
@@ -92,22 +72,8 @@ impl Buffers {
             }
             return;
         }
-        let part = Part { body: self.copy(&bytes[at..at + len]), flags };
+        let part = Part { body: self.landing.copy(&bytes[at..at + len]), flags };
         out.push(Completion::Received { link, part });
-    }
-
-    #[inline(never)]
-    fn copy(&self, body: &[u8]) -> Frame {
-        if body.len() <= INLINE_MAX {
-            return Frame::copy_from_slice(body);
-        }
-        match self.pool.take(body.len()) {
-            Some(mut frame) => {
-                frame.copy_from_slice(body);
-                frame.freeze()
-            }
-            None => Frame::copy_from_slice(body),
-        }
     }
 }
 
@@ -128,7 +94,7 @@ struct Fill {
     frame: FrameMut,
     filled: usize,
     flags: Flags,
-    /// What [`Buffers::ahead`] counts for it.
+    /// What is to be settled for it.
     ahead: usize,
 }
 
@@ -249,7 +215,7 @@ impl Incoming {
                 if header.body < FILL_MIN {
                     break Ok(Stop::Hungry);
                 }
-                let Some((mut frame, ahead)) = buffers.target(header.body) else {
+                let Some(Target { mut frame, ahead }) = buffers.landing.target(header.body) else {
                     break Err(DownReason::Broken(Errno::NOMEM.raw_os_error()));
                 };
                 frame[..here].copy_from_slice(&bytes[end - here..end]);
@@ -285,7 +251,7 @@ impl Incoming {
             return Some(Stop::Budget);
         }
         let fill = self.fill.take()?;
-        buffers.ahead -= fill.ahead;
+        buffers.landing.settle(fill.ahead);
         self.grant -= u64::from(!command);
         out.push(Completion::Received { link, part: Part { body: fill.frame.freeze(), flags: fill.flags } });
         None
@@ -345,7 +311,7 @@ impl Incoming {
             return Stop::Paused;
         }
         self.grant -= 1;
-        let part = Part::last(buffers.copy(self.waiting()));
+        let part = Part::last(buffers.landing.copy(self.waiting()));
         self.start = self.end;
         out.push(Completion::Received { link, part });
         Stop::Hungry
@@ -399,7 +365,7 @@ impl Incoming {
     /// Gives everything back and forgets what waits.
     pub(crate) fn abandon(&mut self, buffers: &mut Buffers) {
         if let Some(fill) = self.fill.take() {
-            buffers.ahead -= fill.ahead;
+            buffers.landing.settle(fill.ahead);
         }
         self.start = self.end;
         self.settle(buffers);

@@ -26,13 +26,6 @@ pub(crate) const FILL_MIN: usize = 4 << 10;
 /// Stash that a link keeps when it is empty, so that a stream of small parts allocates nothing.
 pub(crate) const STASH_KEEP: usize = 2 << 10;
 
-/// Pool slot a link may take before its bytes arrive. See [`AHEAD_MAX`] for more.
-pub(crate) const AHEAD_STEP: usize = 64 << 10;
-
-/// Bytes of pool slots above [`AHEAD_STEP`] that all links of a driver may hold before their bytes arrive. Beyond it a
-/// claimed length reserves address space only, however many peers make claims.
-pub(crate) const AHEAD_MAX: usize = 32 << 20;
-
 /// Bytes of a frame from which its claimed length is believed as far as huge pages go: a page fault per 4 KiB is a third
 /// of the cost of receiving 8 MiB, but a huge page is more than a claim alone may cost.
 pub(crate) const EARNEST: usize = 1 << 20;

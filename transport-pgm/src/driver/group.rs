@@ -6,7 +6,9 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use transport_core::{Completion, DownReason, Hello, LinkId, OpenId, PeerInfo, Recovery, Slab, SlabKey};
+use transport_core::{
+    Completion, DownReason, Hello, Landing, LinkId, OpenId, PeerInfo, Recovery, Slab, SlabKey,
+};
 
 use super::Link;
 use crate::inbox::Inbox;
@@ -14,7 +16,6 @@ use crate::limits::{NAK_BATCHES, SEND_BATCH};
 use crate::net::Carrier;
 use crate::packet::{Packet, Tsi};
 use crate::receiver::{End, Events, ReceiverCounters, SourceId, Sources, SourcesConfig};
-use crate::stock::Stock;
 
 /// See the module.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ pub(super) struct Rest<'a, C> {
     pub(super) links: &'a mut Slab<LinkId, Link<C>>,
     pub(super) queue: &'a mut VecDeque<LinkId>,
     pub(super) news: &'a mut VecDeque<Completion>,
-    pub(super) stock: &'a mut Stock,
+    pub(super) landing: &'a mut Landing,
 }
 
 struct Ears<'a, 'b, C> {
@@ -100,14 +101,14 @@ struct Ears<'a, 'b, C> {
 }
 
 impl<C> Ears<'_, '_, C> {
-    fn link(&mut self, source: SourceId) -> Option<(LinkId, &mut SourceLink, &mut Stock)> {
+    fn link(&mut self, source: SourceId) -> Option<(LinkId, &mut SourceLink, &mut Landing)> {
         let id = (*self.hall.links.get(source.index())?)?;
         match self.rest.links.find_mut(id)? {
             Link::Source(link) if link.id == source => {
                 if !std::mem::replace(&mut link.queued, true) {
                     self.rest.queue.push_back(id);
                 }
-                Some((id, link, self.rest.stock))
+                Some((id, link, self.rest.landing))
             }
             _ => None,
         }
@@ -147,20 +148,20 @@ impl<C> Events for Ears<'_, '_, C> {
     }
 
     fn data(&mut self, source: SourceId, tsdu: &[u8]) {
-        if let Some((_, link, stock)) = self.link(source) {
-            link.inbox.data(tsdu, stock);
+        if let Some((_, link, landing)) = self.link(source) {
+            link.inbox.data(tsdu, landing);
         }
     }
 
     fn lost(&mut self, source: SourceId, packets: u64) {
-        if let Some((_, link, stock)) = self.link(source) {
-            link.inbox.lost(packets, stock);
+        if let Some((_, link, landing)) = self.link(source) {
+            link.inbox.lost(packets, landing);
         }
     }
 
     fn down(&mut self, source: SourceId, end: End, counters: &ReceiverCounters) {
-        if let Some((_, link, stock)) = self.link(source) {
-            link.inbox.end(stock);
+        if let Some((_, link, landing)) = self.link(source) {
+            link.inbox.end(landing);
             let reason = match end {
                 End::Finished => DownReason::ClosedByPeer,
                 End::Silent => DownReason::TimedOut,

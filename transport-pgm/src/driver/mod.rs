@@ -21,8 +21,8 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use transport_core::{
-    Armed, Close, Completion, DownReason, Driver, DriverEnv, Flow, FrameMut, Grant, Hello, LinkId, Open,
-    OpenError, OpenId, Part, PeerInfo, Refused, RefusedReason, Role, Slab, SlabKey,
+    Armed, Close, Completion, DownReason, Driver, DriverEnv, Flow, FrameMut, Grant, Hello, Landing, LinkId,
+    Open, OpenError, OpenId, Part, PeerInfo, Refused, RefusedReason, Role, Slab, SlabKey,
 };
 
 use crate::inbox::Stop;
@@ -33,7 +33,6 @@ use crate::net::{Carrier, Network, Site};
 use crate::packet::Tsi;
 use crate::receiver::SourcesConfig;
 use crate::source::SourceConfig;
-use crate::stock::Stock;
 use crate::transport::read;
 use group::{Group, Hall, Rest, SourceLink};
 use sender::Sender;
@@ -48,7 +47,7 @@ pub(crate) struct PgmDriver<N: Network> {
     opens: Slab<OpenId, Role>,
     links: Slab<LinkId, Link<N::Carrier>>,
     groups: Slab<SlabKey, Group<N::Carrier>>,
-    stock: Stock,
+    landing: Landing,
     /// Said first by the next poll.
     news: VecDeque<Completion>,
     /// Sources that may have something to say.
@@ -82,7 +81,7 @@ impl<N: Network> PgmDriver<N> {
             opens: Slab::new(),
             links: Slab::new(),
             groups: Slab::new(),
-            stock: Stock::new(env.receive_pool),
+            landing: Landing::new(env.receive_pool),
             news: VecDeque::with_capacity(NEWS_CAPACITY),
             queue: VecDeque::new(),
             dirty: Vec::new(),
@@ -288,8 +287,8 @@ impl<N: Network> PgmDriver<N> {
         if std::mem::take(&mut self.cut_short) {
             // A group that is flooded must keep nobody, and not itself, from asking for repairs.
             for at in 0..self.receiving.len() {
-                let Self { links, queue, news, stock, .. } = self;
-                let mut rest = Rest { links, queue, news, stock };
+                let Self { links, queue, news, landing, .. } = self;
+                let mut rest = Rest { links, queue, news, landing };
                 if let Some(group) = self.receiving.get(at).and_then(|key| self.groups.find_mut(*key)) {
                     group.begin(now);
                     group.pump(now, &mut rest);
@@ -307,8 +306,8 @@ impl<N: Network> PgmDriver<N> {
                     (self.cut_short, self.first_group) = (true, at + 1);
                     return;
                 }
-                let Self { links, queue, news, stock, .. } = self;
-                let mut rest = Rest { links, queue, news, stock };
+                let Self { links, queue, news, landing, .. } = self;
+                let mut rest = Rest { links, queue, news, landing };
                 let Some(group) = self.receiving.get(at).and_then(|key| self.groups.find_mut(*key)) else {
                     break;
                 };

@@ -5,11 +5,10 @@
 //! without looking ahead, so that a packet that does not follow is found out before a byte of it completes a message.
 
 use transport_core::limits::FRAME_MAX;
-use transport_core::{Flags, Part};
+use transport_core::{Flags, Landing, Part, Target};
 
 use super::{LONG, LONG_HEADER, MORE, NO_START, OFFSET_LEN, SHORT_MAX};
 use crate::limits::{MESSAGE_PARTS_MAX, MULTIPART_BYTES_MAX};
-use crate::stock::{Stock, Target};
 
 /// Who takes messages, whole.
 pub trait Messages {
@@ -66,13 +65,13 @@ impl Decoder {
     }
 
     /// Packets are missing here. Whatever was begun can never be completed.
-    pub fn gap(&mut self, stock: &mut Stock) {
+    pub fn gap(&mut self, landing: &mut Landing) {
         self.in_step = false;
         self.header_read = 0;
         self.parts.clear();
         self.parts_bytes = 0;
         if let Some(body) = self.body.take() {
-            stock.settle(body.target.ahead);
+            landing.settle(body.target.ahead);
         }
     }
 
@@ -82,18 +81,18 @@ impl Decoder {
     }
 
     /// The next TSDU.
-    pub fn push(&mut self, tsdu: &[u8], stock: &mut Stock, out: &mut impl Messages) {
+    pub fn push(&mut self, tsdu: &[u8], landing: &mut Landing, out: &mut impl Messages) {
         let Some((offset, stream)) = tsdu.split_first_chunk::<OFFSET_LEN>() else {
-            return self.drop_message(stock, out, Dropped::Malformed);
+            return self.drop_message(landing, out, Dropped::Malformed);
         };
         let offset = u16::from_be_bytes(*offset);
         // libzmq says where the next message would begin, before it finds that there is none.
         let start = Some(usize::from(offset)).filter(|start| offset != NO_START && *start != stream.len());
         if start.is_some_and(|start| start > stream.len()) {
-            return self.drop_message(stock, out, Dropped::Malformed);
+            return self.drop_message(landing, out, Dropped::Malformed);
         }
         if self.in_step && !self.follows(start, stream.len()) {
-            self.drop_message(stock, out, Dropped::Malformed);
+            self.drop_message(landing, out, Dropped::Malformed);
         }
         let mut rest = stream;
         if !self.in_step {
@@ -101,8 +100,8 @@ impl Decoder {
             rest = &stream[start..];
             self.in_step = true;
         }
-        if let Err(why) = self.decode(&mut rest, stock, out) {
-            self.drop_message(stock, out, why);
+        if let Err(why) = self.decode(&mut rest, landing, out) {
+            self.drop_message(landing, out, why);
         }
     }
 
@@ -119,15 +118,15 @@ impl Decoder {
         }
     }
 
-    fn drop_message(&mut self, stock: &mut Stock, out: &mut impl Messages, why: Dropped) {
-        self.gap(stock);
+    fn drop_message(&mut self, landing: &mut Landing, out: &mut impl Messages, why: Dropped) {
+        self.gap(landing);
         out.dropped(why);
     }
 
     fn decode(
         &mut self,
         rest: &mut &[u8],
-        stock: &mut Stock,
+        landing: &mut Landing,
         out: &mut impl Messages,
     ) -> Result<(), Dropped> {
         while !rest.is_empty() {
@@ -140,7 +139,7 @@ impl Decoder {
                 if body.filled == frame.len()
                     && let Some(body) = self.body.take()
                 {
-                    stock.settle(body.target.ahead);
+                    landing.settle(body.target.ahead);
                     self.finish(Part { body: body.target.frame.freeze(), flags: body.flags }, out)?;
                 }
                 continue;
@@ -153,9 +152,9 @@ impl Decoder {
             let len = usize::try_from(len).map_err(|_| Dropped::TooLarge)?;
             if let Some((body, behind)) = rest.split_at_checked(len) {
                 *rest = behind;
-                self.finish(Part { body: stock.copy(body), flags }, out)?;
+                self.finish(Part { body: landing.copy(body), flags }, out)?;
             } else {
-                let target = stock.target(len).ok_or(Dropped::OutOfMemory)?;
+                let target = landing.target(len).ok_or(Dropped::OutOfMemory)?;
                 self.body = Some(Filling { target, filled: 0, flags });
             }
         }

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 
-use transport_core::{Flags, FramePool, Part};
+use transport_core::{Flags, FramePool, Landing, Part};
 
 use super::*;
 use crate::limits::MESSAGE_PARTS_MAX;
 use crate::packet::{Body, Packet};
-use crate::stock::Stock;
 use crate::testing::golden;
 use crate::testing::random::Random;
 
@@ -36,8 +35,8 @@ impl Messages for Taken {
     }
 }
 
-fn stock() -> Stock {
-    Stock::new(FramePool::new(64 << 20))
+fn landing() -> Landing {
+    Landing::new(FramePool::new(64 << 20))
 }
 
 fn parts(messages: &[Plain]) -> VecDeque<Part> {
@@ -78,13 +77,13 @@ fn numbered(count: usize, seed: u64) -> Vec<Plain> {
 fn messages_come_back_from_packets_of_every_length() {
     let messages = numbered(40, 1);
     for tsdu_len in (TSDU_MIN..320).chain([1428, 1436, 8960, TSDU_MAX, TSDU_MAX + 5]) {
-        let (mut decoder, mut stock, mut taken) = (Decoder::new(None), stock(), Taken::default());
+        let (mut decoder, mut landing, mut taken) = (Decoder::new(None), landing(), Taken::default());
         let tsdus = encode(&messages, tsdu_len);
         assert!(
             tsdus[..tsdus.len() - 1].iter().all(|tsdu| tsdu.len() == tsdu_len.min(TSDU_MAX)),
             "full ones"
         );
-        tsdus.iter().for_each(|tsdu| decoder.push(tsdu, &mut stock, &mut taken));
+        tsdus.iter().for_each(|tsdu| decoder.push(tsdu, &mut landing, &mut taken));
         assert_eq!(taken.dropped, []);
         assert!(taken.messages == messages, "TSDUs of {tsdu_len}");
     }
@@ -126,9 +125,9 @@ fn what_follows_a_gap_is_never_made_of_two_messages() {
             }
             at += len;
         }
-        let (mut decoder, mut stock, mut taken) = (Decoder::new(None), stock(), Taken::default());
+        let (mut decoder, mut landing, mut taken) = (Decoder::new(None), landing(), Taken::default());
         for (tsdu, lost) in tsdus.iter().zip(&lost) {
-            if *lost { decoder.gap(&mut stock) } else { decoder.push(tsdu, &mut stock, &mut taken) }
+            if *lost { decoder.gap(&mut landing) } else { decoder.push(tsdu, &mut landing, &mut taken) }
         }
         assert_eq!(taken.dropped, [], "seed {seed}");
         assert!(taken.messages == want, "seed {seed}");
@@ -140,10 +139,10 @@ fn a_gap_that_nobody_reports_is_noticed_by_the_offset() {
     // The tail of the first message would be taken from the second.
     let messages = [vec![vec![1; 1000]], vec![vec![2; 1000]], vec![vec![3; 500]]];
     let tsdus = encode(&messages, 600);
-    let (mut decoder, mut stock, mut taken) = (Decoder::new(None), stock(), Taken::default());
+    let (mut decoder, mut landing, mut taken) = (Decoder::new(None), landing(), Taken::default());
     for at in [0, 2, 3, 4] {
         if let Some(tsdu) = tsdus.get(at) {
-            decoder.push(tsdu, &mut stock, &mut taken);
+            decoder.push(tsdu, &mut landing, &mut taken);
         }
     }
     assert_eq!(taken.dropped, [Dropped::Malformed]);
@@ -155,8 +154,8 @@ fn one_who_joins_late_begins_with_the_next_message() {
     let messages = numbered(30, 5);
     let tsdus = encode(&messages, 700);
     for first in 0..tsdus.len() {
-        let (mut decoder, mut stock, mut taken) = (Decoder::new(None), stock(), Taken::default());
-        tsdus[first..].iter().for_each(|tsdu| decoder.push(tsdu, &mut stock, &mut taken));
+        let (mut decoder, mut landing, mut taken) = (Decoder::new(None), landing(), Taken::default());
+        tsdus[first..].iter().for_each(|tsdu| decoder.push(tsdu, &mut landing, &mut taken));
         let len = taken.messages.len();
         assert!(taken.messages == messages[messages.len() - len..], "from packet {first}");
     }
@@ -173,14 +172,14 @@ fn an_offset_at_the_end_says_that_no_message_begins() {
     let last = tsdus.last_mut().expect("a packet");
     let at_the_end = (last.len() - OFFSET_LEN) as u16;
     last[..2].copy_from_slice(&at_the_end.to_be_bytes());
-    let (mut decoder, mut stock, mut taken) = (Decoder::new(None), stock(), Taken::default());
+    let (mut decoder, mut landing, mut taken) = (Decoder::new(None), landing(), Taken::default());
     tsdus.extend(encode(&messages[1..], 700));
-    tsdus.iter().for_each(|tsdu| decoder.push(tsdu, &mut stock, &mut taken));
+    tsdus.iter().for_each(|tsdu| decoder.push(tsdu, &mut landing, &mut taken));
     assert!(taken.messages == messages && taken.dropped.is_empty(), "{:?}", taken.dropped);
     // Nor for one who has just joined.
     let mut late = Decoder::new(None);
     let mut taken = Taken::default();
-    tsdus[tsdus.len() / 2..].iter().for_each(|tsdu| late.push(tsdu, &mut stock, &mut taken));
+    tsdus[tsdus.len() / 2..].iter().for_each(|tsdu| late.push(tsdu, &mut landing, &mut taken));
     assert!(taken.dropped.is_empty());
 }
 
@@ -188,8 +187,8 @@ fn an_offset_at_the_end_says_that_no_message_begins() {
 fn what_is_too_large_or_malformed_is_dropped_and_said_and_the_stream_goes_on() {
     let small = vec![vec![9; 10]];
     let check = |mut decoder: Decoder, tsdus: &[Vec<u8>], why: &[Dropped]| {
-        let (mut stock, mut taken) = (stock(), Taken::default());
-        tsdus.iter().for_each(|tsdu| decoder.push(tsdu, &mut stock, &mut taken));
+        let (mut landing, mut taken) = (landing(), Taken::default());
+        tsdus.iter().for_each(|tsdu| decoder.push(tsdu, &mut landing, &mut taken));
         assert_eq!(taken.dropped, why);
         assert!(taken.messages == std::slice::from_ref(&small));
     };
@@ -213,28 +212,28 @@ fn what_is_too_large_or_malformed_is_dropped_and_said_and_the_stream_goes_on() {
 
 #[test]
 fn a_claimed_length_costs_nothing_until_its_bytes_come() {
-    let (mut stock, mut taken) = (stock(), Taken::default());
+    let (mut landing, mut taken) = (landing(), Taken::default());
     let mut claims: Vec<Decoder> = (0..32).map(|_| Decoder::new(None)).collect();
     for decoder in &mut claims {
         let mut tsdu = vec![0, 0, LONG];
         tsdu.extend((3u64 << 20).to_be_bytes());
         tsdu.extend([0, 1, 2, 3]);
-        decoder.push(&tsdu, &mut stock, &mut taken);
+        decoder.push(&tsdu, &mut landing, &mut taken);
     }
     let lent: usize = claims.iter().filter_map(|decoder| Some(decoder.waiting()?.ahead)).sum();
-    assert!(lent > 0 && lent <= crate::limits::AHEAD_MAX);
-    claims.iter_mut().for_each(|decoder| decoder.gap(&mut stock));
-    assert!(stock.target(3 << 20).is_some_and(|target| target.ahead > 0), "all of it came back");
+    assert!(lent > 0 && lent <= transport_core::limits::AHEAD_MAX);
+    claims.iter_mut().for_each(|decoder| decoder.gap(&mut landing));
+    assert!(landing.target(3 << 20).is_some_and(|target| target.ahead > 0), "all of it came back");
     assert!(taken.messages.is_empty() && taken.dropped.is_empty());
 }
 
 #[test]
 fn libzmqs_packets_are_read_and_said_again_byte_for_byte() {
-    let (mut decoder, mut stock, mut taken) = (Decoder::new(None), stock(), Taken::default());
+    let (mut decoder, mut landing, mut taken) = (Decoder::new(None), landing(), Taken::default());
     let mut tsdus = Vec::new();
     for record in golden::records(golden::TRACE) {
         if let Ok(Packet { body: Body::Odata(data), .. }) = Packet::parse(record.bytes) {
-            decoder.push(data.tsdu, &mut stock, &mut taken);
+            decoder.push(data.tsdu, &mut landing, &mut taken);
             tsdus.push(data.tsdu.to_vec());
         }
     }

@@ -1,12 +1,12 @@
 //! A group's receivers by hand: what is handed on, asked for and given up, and what forged packets come to.
 
 use super::*;
-use crate::Stock;
 use crate::inbox::Inbox;
 use crate::limits::SOURCES_MAX;
 use crate::packet::{Ack, Fragment, Poll};
 use crate::testing::golden;
 use crate::testing::kit::{Ear, NLA, News, Sent, host, odata, packet, rdata, spm, tsi};
+use transport_core::Landing;
 
 fn data(number: u32) -> News {
     News::Data(0, number.to_be_bytes().to_vec())
@@ -440,7 +440,7 @@ fn libzmqs_own_traffic_is_repaired_and_delivered() {
     let records = golden::records(golden::TRACE);
     let (group, source) = (records[0].to, records[0].from);
     let mut ear = Ear::new(|config| (config.group, config.dport) = (group, 5555));
-    let (mut inbox, mut stock) = (Inbox::new(None), Stock::new(FramePool::new(1 << 20)));
+    let (mut inbox, mut landing) = (Inbox::new(None), Landing::new(FramePool::new(1 << 20)));
     inbox.grant(Grant::Unlimited);
     let (mut out, mut asked, mut last) = (Vec::new(), Vec::new(), Duration::ZERO);
     for record in &records {
@@ -453,8 +453,8 @@ fn libzmqs_own_traffic_is_repaired_and_delivered() {
         if record.from == source && !lost {
             for news in ear.hear_from(record.from, &packet) {
                 match news {
-                    News::Data(_, tsdu) => inbox.data(&tsdu, &mut stock),
-                    News::Lost(_, packets) => inbox.lost(packets, &mut stock),
+                    News::Data(_, tsdu) => inbox.data(&tsdu, &mut landing),
+                    News::Lost(_, packets) => inbox.lost(packets, &mut landing),
                     News::Up(..) => {}
                     News::Down(..) => panic!("it goes on"),
                 }

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use fabriq_transport_pgm::framing::Encoder;
 use fabriq_transport_pgm::packet::{Packet, Tsi};
 use fabriq_transport_pgm::{
-    Datagrams, End, Events, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources,
-    SourcesConfig, Stock,
+    Datagrams, End, Events, Payload, ReceiverCounters, Source, SourceConfig, SourceId, Sources, SourcesConfig,
 };
-use transport_core::{FrameMut, FramePool, LinkId, Part, SlabKey};
+use transport_core::{FrameMut, FramePool, Landing, LinkId, Part, SlabKey};
 
 use super::air::{Air, GROUP, Micros, address};
 use super::follow::{Follower, Script, message};
@@ -82,17 +81,17 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) struct Heard {
     now: Micros,
-    stock: Stock,
+    landing: Landing,
     up: BTreeMap<SourceId, Tsi>,
     pub(crate) followers: BTreeMap<Tsi, Follower>,
     said: Vec<transport_core::Completion>,
 }
 
 impl Heard {
-    fn with(&mut self, source: SourceId, what: impl FnOnce(&mut Follower, &mut Stock)) {
+    fn with(&mut self, source: SourceId, what: impl FnOnce(&mut Follower, &mut Landing)) {
         let tsi = self.up.get(&source).expect("news of a source come after its up and before its down");
         let follower = self.followers.get_mut(tsi).expect("made when it came up");
-        what(follower, &mut self.stock);
+        what(follower, &mut self.landing);
         let link = LinkId::from(SlabKey::from_u64(1 << 32));
         follower.inbox.poll(link, &mut self.said, usize::MAX);
         follower.hear(self.now, &mut self.said);
@@ -105,11 +104,11 @@ impl Events for Heard {
         self.followers.entry(tsi).or_insert_with(Follower::new);
     }
     fn data(&mut self, source: SourceId, tsdu: &[u8]) {
-        self.with(source, |follower, stock| follower.inbox.data(tsdu, stock));
+        self.with(source, |follower, landing| follower.inbox.data(tsdu, landing));
     }
     fn lost(&mut self, source: SourceId, packets: u64) {
         assert!(packets > 0);
-        self.with(source, |follower, stock| follower.inbox.lost(packets, stock));
+        self.with(source, |follower, landing| follower.inbox.lost(packets, landing));
     }
     fn down(&mut self, source: SourceId, end: End, _: &ReceiverCounters) {
         self.with(source, |follower, _| follower.ended = Some(end));
@@ -179,7 +178,7 @@ impl World {
         let sources = Sources::new(self.instant(self.air.now), change(SourcesConfig::new(GROUP, PORT)), seed);
         let heard = Heard {
             now: 0,
-            stock: Stock::new(FramePool::new(64 << 20)),
+            landing: Landing::new(FramePool::new(64 << 20)),
             up: BTreeMap::new(),
             followers: BTreeMap::new(),
             said: Vec::new(),

@@ -1,0 +1,92 @@
+//! Memory that received parts land in: pool slots, some of them on trust before the bytes have come. Knows no wire.
+
+use crate::frame::{Frame, FrameMut, INLINE_MAX};
+use crate::limits::{AHEAD_MAX, AHEAD_STEP, SLOT_MAX};
+use crate::pool::FramePool;
+
+/// Where what a driver's links receive lands. One per driver. A length that a peer claims takes pool slots of
+/// [`AHEAD_MAX`] bytes at most until its bytes have come, however many peers make claims; beyond that, address space.
+#[derive(Debug)]
+pub struct Landing {
+    pool: FramePool,
+    /// Bytes of pool slots lent to parts whose bytes have not arrived.
+    ahead: usize,
+}
+
+/// Memory that a part's bytes go to as they arrive.
+#[derive(Debug)]
+pub struct Target {
+    /// As long as the part.
+    pub frame: FrameMut,
+    /// What is to be settled for it.
+    pub ahead: usize,
+}
+
+impl Landing {
+    /// Parts land in `pool`. When it is spent they get memory of their own, which no device has registered.
+    pub fn new(pool: FramePool) -> Self {
+        Self { pool, ahead: 0 }
+    }
+
+    /// Memory for a part whose bytes are about to arrive, and how much of it is lent on trust. `None` when the system
+    /// refuses.
+    pub fn target(&mut self, len: usize) -> Option<Target> {
+        if len <= AHEAD_STEP {
+            return self.pool.take_or_own(len).map(|frame| Target { frame, ahead: 0 });
+        }
+        if len <= SLOT_MAX
+            && self.ahead + len <= AHEAD_MAX
+            && let Some(frame) = self.pool.take(len)
+        {
+            self.ahead += len;
+            return Some(Target { frame, ahead: len });
+        }
+        // From SLOT_MAX up this is address space, committed page by page as bytes arrive.
+        let mut frame = FrameMut::own(len.max(SLOT_MAX))?;
+        frame.truncate(len);
+        Some(Target { frame, ahead: 0 })
+    }
+
+    /// The bytes of a target have arrived, or never will.
+    pub fn settle(&mut self, ahead: usize) {
+        debug_assert!(ahead <= self.ahead, "settled twice");
+        self.ahead = self.ahead.saturating_sub(ahead);
+    }
+
+    /// Whether nothing is lent on trust.
+    pub fn is_settled(&self) -> bool {
+        self.ahead == 0
+    }
+
+    /// A part's body that is copied out of a buffer.
+    #[inline(never)]
+    pub fn copy(&self, body: &[u8]) -> Frame {
+        if body.len() > INLINE_MAX
+            && let Some(mut frame) = self.pool.take(body.len())
+        {
+            frame.copy_from_slice(body);
+            return frame.freeze();
+        }
+        Frame::copy_from_slice(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_hold_slots_up_to_a_limit_and_give_them_back() {
+        let pool = FramePool::new(4 * AHEAD_MAX);
+        let mut landing = Landing::new(pool);
+        let claims: Vec<_> =
+            (0..2 * AHEAD_MAX / SLOT_MAX).map(|_| landing.target(SLOT_MAX).unwrap()).collect();
+        assert_eq!(claims.iter().map(|claim| claim.ahead).sum::<usize>(), AHEAD_MAX);
+        assert!(claims.iter().all(|claim| claim.frame.len() == SLOT_MAX));
+        assert_eq!(landing.target(AHEAD_STEP).unwrap().ahead, 0, "a little is no matter of trust");
+        assert!(!landing.is_settled());
+        claims.into_iter().for_each(|claim| landing.settle(claim.ahead));
+        assert!(landing.is_settled());
+        assert_eq!(landing.target(SLOT_MAX).unwrap().ahead, SLOT_MAX);
+    }
+}
