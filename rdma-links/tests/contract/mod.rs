@@ -1,6 +1,7 @@
 //! What every fabric promises at the boundary, as tests that run on any. `contract!(Place)` makes them tests of one
 //! place. `contract!(checks_keys Place)` adds that keys are checked, and `contract!(queue_pairs Place)` what queue pairs and
 //! their connection manager promise beyond that.
+#![allow(dead_code, reason = "each test program runs its own groups")]
 
 pub(crate) mod closing;
 pub(crate) mod connections;
