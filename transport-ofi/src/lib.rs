@@ -4,6 +4,7 @@
 //! ```text
 //! sys        libfabric as C has it
 //! device     the same as safe types: who owns what, and in which order it goes
+//! preflight  why a host cannot run ofi://, and on what it can
 //! ```
 //!
 //! `unsafe` is in `sys` and `device` only.
@@ -13,8 +14,10 @@
 #[allow(unsafe_code)]
 pub mod device;
 mod limits;
+mod preflight;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod sys;
 
 pub use limits::{NAME_MAX, PRIVATE_DATA_MAX};
+pub use preflight::{Provider, Unavailable, providers, why_unavailable};

@@ -20,6 +20,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As libfabric's manuals have it, without `FI_EP_`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "MSG",
+            Self::Unconnected => "RDM",
+        }
+    }
+
     const fn to_raw(self) -> sys::fi_ep_type {
         match self {
             Self::Connected => sys::FI_EP_MSG,
@@ -162,7 +170,7 @@ impl Info {
         &self.provider
     }
 
-    /// The provider's version. Those that come with libfabric have ten times its major version in front: 117.0 is 1.17.
+    /// The provider's version. Those that come with libfabric give its major and minor in one number: 117.10 is 1.17.1.
     pub fn version(&self) -> Version {
         // SAFETY: the offer's parts live as long as it does.
         Version(unsafe { (*self.attributes().fabric_attr).prov_version })
