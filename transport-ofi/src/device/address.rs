@@ -4,13 +4,15 @@
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Tailed;
 use super::domain::{Domain, RawDomain};
+use super::endpoint::{RESIDENTS, Remains};
 use super::failure::{Failure, check};
 use super::info::Info;
+use super::resident::Resident;
 use crate::limits::NAME_MAX;
 use crate::sys;
 
@@ -121,9 +123,15 @@ pub struct AddressVector {
     name_len: usize,
 }
 
+/// Somebody in a vector, and what must stay for as long as he is in it.
+type Inserted = (sys::fi_addr_t, Option<Arc<Resident<Remains>>>);
+
 pub(super) struct RawVector {
     vector: NonNull<sys::fid_av>,
-    serial: u64,
+    /// Changes when its peers are forgotten.
+    serial: AtomicU64,
+    /// Where memory is shared: who is in it, and those of this process.
+    inserted: Mutex<Vec<Inserted>>,
     // What it stands on; dropped last.
     domain: Arc<RawDomain>,
 }
@@ -138,7 +146,19 @@ impl RawVector {
         self.vector.as_ptr()
     }
     pub(super) fn serial(&self) -> u64 {
-        self.serial
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Takes everybody out of it, for whom the caller then has to forget.
+    pub(super) fn forget(&self) -> Vec<Arc<Resident<Remains>>> {
+        let inserted = std::mem::take(&mut *self.inserted.lock().unwrap_or_else(PoisonError::into_inner));
+        self.serial.store(serial(), Ordering::Relaxed);
+        let forget = |(mut address, resident)| {
+            // SAFETY: the vector is alive and has the address; no endpoint sends to it any more, since its number has changed.
+            unsafe { sys::fi_av_remove(self.raw(), &mut address, 1, 0) };
+            resident
+        };
+        inserted.into_iter().filter_map(forget).collect()
     }
 }
 
@@ -158,10 +178,15 @@ pub struct Peer {
     pub(super) address: sys::fi_addr_t,
 }
 
+/// A number for a vector, or for its next life.
+fn serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl AddressVector {
     /// An empty one, for names of the kind that `info` has, and about `count` of them.
     pub fn open(domain: &Domain, info: &Info, count: usize) -> Result<Self, Failure> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let domain = domain.raw()?;
         let mut vector = std::ptr::null_mut();
         // SAFETY: the domain is alive; attributes are plain numbers and pointers, which may be zero.
@@ -173,8 +198,8 @@ impl AddressVector {
         };
         check("fi_av_open", result)?;
         let vector = NonNull::new(vector).ok_or_else(|| Failure::new("fi_av_open", sys::FI_EOTHER))?;
-        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
-        let raw = Arc::new(RawVector { vector, serial, domain });
+        let raw = RawVector { vector, serial: AtomicU64::new(serial()), inserted: Mutex::default(), domain };
+        let raw = Arc::new(raw);
         Ok(Self { raw, format: info.attributes().addr_format, name_len: info.attributes().src_addrlen })
     }
 
@@ -186,6 +211,9 @@ impl AddressVector {
                 "{name:?} is no address of this provider's; both ends must use the same one"
             )));
         }
+        let shares_memory = self.raw.domain.fabric().shares_memory();
+        // Before the provider does.
+        let resident = if shares_memory { RESIDENTS.find(name.as_bytes()) } else { None };
         let padded = Padded::new(name);
         let mut address = sys::FI_ADDR_UNSPEC;
         // SAFETY: the vector is alive and has no event queue, so that this is done when it returns; one address is
@@ -197,7 +225,10 @@ impl AddressVector {
         if inserted != 1 || address == sys::FI_ADDR_UNSPEC {
             return Err(Failure::new("fi_av_insert", libc::EADDRNOTAVAIL));
         }
-        Ok(Peer { vector: self.raw.serial, address })
+        if shares_memory {
+            self.raw.inserted.lock().unwrap_or_else(PoisonError::into_inner).push((address, resident));
+        }
+        Ok(Peer { vector: self.raw.serial(), address })
     }
 
     /// Providers take the length and the kind of a name for granted.
@@ -222,7 +253,7 @@ impl AddressVector {
 
 impl fmt::Debug for AddressVector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AddressVector({})", self.raw.serial)
+        write!(f, "AddressVector({})", self.raw.serial())
     }
 }
 

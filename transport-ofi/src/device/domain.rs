@@ -14,13 +14,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use transport_core::{DomainId, Frame, FrameMut, MemoryDomain, RegisterError, Registration};
+use rdma_links::fabric::{Hold, Memory, Pin};
+use transport_core::{DomainId, Frame, FrameMut, Key, MemoryDomain, RegisterError, Registration};
 
 use super::Maker;
 use super::fabric::{Fabric, RawFabric};
 use super::failure::{Failure, check};
 use super::info::Info;
-use super::memory::{Buffer, Pinned, Reach, Remote};
+use super::memory::{Buffer, Pinned, Reach};
 use crate::limits::{KEYS_TRIED, REFUSALS_PER_ASK, REGISTER_ALONE_MIN};
 use crate::sys;
 
@@ -29,8 +30,8 @@ use crate::sys;
 #[derive(Clone)]
 pub struct Domain {
     shared: Arc<Shared>,
-    /// The same, as pools have it.
-    memory: Arc<dyn MemoryDomain>,
+    /// The same, as pools and drivers have it.
+    memory: Memory,
 }
 
 struct Shared {
@@ -198,13 +199,13 @@ impl RawDomain {
         self.regions().get(&local).map(Region::descriptor)
     }
 
-    /// Where a peer finds the byte at `address`, in the memory of a registration.
-    fn remote(&self, local: u64, address: u64, key: u64) -> Option<Remote> {
+    /// Where a peer finds the memory of a key: at its address, or at its offset in the registration.
+    fn remote(&self, key: Key) -> Option<Key> {
         if self.terms.reads_by_address {
-            return Some(Remote { address, key });
+            return Some(key);
         }
-        let start = self.regions().get(&local)?.start;
-        Some(Remote { address: address.checked_sub(start)?, key })
+        let start = self.regions().get(&key.local)?.start;
+        Some(Key { address: key.address.checked_sub(start)?, ..key })
     }
 }
 
@@ -253,12 +254,17 @@ impl Domain {
             state: Mutex::new(State { domain: Some(raw), ..State::default() }),
             terms,
         });
-        Ok(Self { memory: shared.clone(), shared })
+        Ok(Self { memory: Memory::new(shared.clone(), shared.clone()), shared })
     }
 
     /// The domain that arenas are registered with.
     pub const fn memory(&self) -> &Arc<dyn MemoryDomain> {
-        &self.memory
+        self.memory.domain()
+    }
+
+    /// This domain as drivers have it.
+    pub fn view(&self) -> Memory {
+        self.memory.clone()
     }
 
     /// Whether what is sent from or received into must be registered (FI_MR_LOCAL).
@@ -283,43 +289,14 @@ impl Domain {
         self.shared.lock().refused.as_ref().map(|(_, error)| error.clone())
     }
 
-    /// Makes a frame a buffer. Gives it back if it has to be in registered memory, and is not and cannot be.
+    /// Makes a frame a buffer. Gives it back if it is not in registered memory and cannot be.
     pub fn buffer(&self, frame: FrameMut) -> Result<Buffer, FrameMut> {
-        if !self.shared.terms.registers_local {
-            return Ok(Buffer::new(frame, 0));
-        }
-        match frame.key(&self.memory) {
-            Some(key) => Ok(Buffer::new(frame, key.local)),
-            None => Err(frame),
-        }
+        self.memory.buffer(frame)
     }
 
     /// Makes a frame readable for our provider or a peer. Gives it back if it must be copied instead.
     pub fn pin(&self, frame: Frame, reach: Reach) -> Result<Pinned, Frame> {
-        const NOWHERE: Remote = Remote { address: 0, key: 0 };
-        if frame.as_window().is_some() {
-            // Inline: its bytes move with it.
-            return Err(frame);
-        }
-        if reach == Reach::Local && !self.shared.terms.registers_local {
-            return Ok(Pinned::new(frame, 0, NOWHERE, None));
-        }
-        let Some(raw) = self.shared.raw.upgrade() else { return Err(frame) };
-        if let Some(key) = frame.key(&self.memory) {
-            return match raw.remote(key.local, key.address, key.remote) {
-                Some(remote) => Ok(Pinned::new(frame, key.local, remote, None)),
-                None => Err(frame),
-            };
-        }
-        if reach == Reach::Local || frame.len() < REGISTER_ALONE_MIN || self.raw().is_err() {
-            return Err(frame);
-        }
-        let Ok(it) = raw.register(frame.as_ptr(), frame.len(), Access::Source) else { return Err(frame) };
-        let alone = Alone { domain: raw.clone(), local: it.local };
-        match raw.remote(it.local, frame.as_ptr().addr() as u64, it.remote) {
-            Some(remote) => Ok(Pinned::new(frame, it.local, remote, Some(alone))),
-            None => Err(frame),
-        }
+        self.memory.pin(frame, reach)
     }
 
     pub(super) fn raw(&self) -> Result<Arc<RawDomain>, Failure> {
@@ -330,6 +307,31 @@ impl Domain {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pin for Shared {
+    fn pin(&self, frame: &Frame, key: Option<Key>, reach: Reach) -> Option<(Key, Option<Box<dyn Hold>>)> {
+        // Inline bytes move with their frame.
+        if frame.as_window().is_some() {
+            return None;
+        }
+        let raw = self.raw.upgrade()?;
+        if let Some(key) = key {
+            let key = if reach == Reach::Peer { raw.remote(key)? } else { key };
+            return Some((key, None));
+        }
+        if reach == Reach::Device && !self.terms.registers_local {
+            // The provider sends from any memory.
+            return Some((Key { address: frame.as_ptr().addr() as u64, local: 0, remote: 0 }, None));
+        }
+        if reach == Reach::Device || frame.len() < REGISTER_ALONE_MIN || self.lock().domain.is_none() {
+            return None;
+        }
+        let it = raw.register(frame.as_ptr(), frame.len(), Access::Source).ok()?;
+        let alone = Alone { domain: raw.clone(), local: it.local };
+        let key = Key { address: frame.as_ptr().addr() as u64, local: it.local, remote: it.remote };
+        Some((raw.remote(key)?, Some(Box::new(alone))))
     }
 }
 
@@ -411,6 +413,8 @@ impl Alone {
         self.local
     }
 }
+
+impl Hold for Alone {}
 
 impl Drop for Alone {
     fn drop(&mut self) {

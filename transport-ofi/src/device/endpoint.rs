@@ -7,7 +7,8 @@ use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
-use transport_core::{FrameMut, MemoryDomain, Slab, SlabKey};
+use rdma_links::fabric::TargetId;
+use transport_core::{FrameMut, MemoryDomain, Slab};
 
 use super::address::{Address, AddressVector, Padded, Peer, RawVector, read_name};
 use super::arena::Arena;
@@ -19,30 +20,9 @@ use super::info::Info;
 use super::listener::Request;
 use super::memory::{Buffer, Remote, Splice};
 use super::posting::{Pins, PostError, Posted, Vacant, Work};
+use super::resident::{Resident, Residents};
 use crate::limits::{GATHER_MAX, POSTED_MAX, PRIVATE_DATA_MAX};
 use crate::sys;
-
-/// Names a frame that was lent to one endpoint for READs to land in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TargetId(SlabKey);
-
-impl From<SlabKey> for TargetId {
-    fn from(key: SlabKey) -> Self {
-        Self(key)
-    }
-}
-
-impl From<TargetId> for SlabKey {
-    fn from(id: TargetId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Debug for TargetId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TargetId({:?})", self.0)
-    }
-}
 
 /// What an endpoint is bound to.
 #[derive(Debug, Clone, Copy)]
@@ -82,10 +62,44 @@ pub struct Limits {
     pub message: usize,
 }
 
+/// Endpoints over memory that peers of this process share with them, and what remains of those that were let go.
+pub(super) static RESIDENTS: Residents<Remains> = Residents::new();
+
+/// What remains of an endpoint that peers of this process still stand on. Closes it.
+pub(super) struct Remains {
+    endpoint: NonNull<sys::fid_ep>,
+    /// Sends and READs that are out, and the frames that they land in.
+    posted: (Box<[Posted]>, Pins, Vec<Target>),
+    // What it stands on; dropped last.
+    arena: Arc<Arena>,
+    completions: Arc<RawQueue>,
+    peers: Option<Arc<RawVector>>,
+    domain: Arc<RawDomain>,
+}
+
+// SAFETY: as for the endpoint that it was.
+unsafe impl Send for Remains {}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        if self.domain.is_ours() {
+            // SAFETY: the endpoint is alive, and nobody uses it after this, nor has any other peer here its memory.
+            let result = unsafe { sys::fi_close(self.endpoint.cast().as_ptr()) };
+            self.completions.bury(self.arena.clone());
+            if result != 0 {
+                forget(take(&mut self.posted));
+                forget((self.completions.clone(), self.peers.clone(), self.domain.clone()));
+            }
+        }
+    }
+}
+
 /// An endpoint with everything that is posted to it.
 pub struct Endpoint {
     endpoint: NonNull<sys::fid_ep>,
     is_open: bool,
+    /// By what name others of this process may know it, where that matters.
+    resident: Option<(Address, Arc<Resident<Remains>>)>,
     limits: Limits,
     format: u32,
     to: sys::fi_addr_t,
@@ -96,6 +110,8 @@ pub struct Endpoint {
     posted: Box<[Posted]>,
     vacant_sends: Vacant,
     vacant_receives: Vacant,
+    /// The number of the next receive.
+    next_receive: u32,
     pins: Pins,
     targets: Slab<TargetId, Target>,
 
@@ -140,9 +156,10 @@ impl Endpoint {
         check("fi_endpoint", result)?;
         let endpoint = NonNull::new(endpoint).ok_or_else(|| Failure::new("fi_endpoint", sys::FI_EOTHER))?;
         let slots = sends + receives;
-        let it = Self {
+        let mut it = Self {
             endpoint,
             is_open: true,
+            resident: None,
             limits: Limits {
                 sends,
                 receives,
@@ -157,6 +174,7 @@ impl Endpoint {
             posted: (0..slots).map(|_| Posted::Nothing).collect(),
             vacant_sends: Vacant::new(0..sends as u32),
             vacant_receives: Vacant::new(sends as u32..slots as u32),
+            next_receive: 0,
             pins: Pins::default(),
             targets: Slab::new(),
             memory,
@@ -180,6 +198,11 @@ impl Endpoint {
             let both = sys::FI_TRANSMIT | sys::FI_RECV;
             check("fi_ep_bind(completion queue)", sys::fi_ep_bind(it.raw(), it.completions.fid(), both))?;
             check("fi_enable", sys::fi_enable(it.raw()))?;
+        }
+        if it.domain.fabric().shares_memory() {
+            let name = it.name()?;
+            let resident = RESIDENTS.enter(name.as_bytes());
+            it.resident = Some((name, resident));
         }
         Ok(it)
     }
@@ -394,7 +417,7 @@ impl Endpoint {
     /// stay in it.
     pub fn post_receives(&mut self, buffers: &mut Vec<Buffer>) -> Result<(), PostError> {
         let mut result = Ok(());
-        let Self { domain, arena, vacant_receives, posted, endpoint, .. } = self;
+        let Self { domain, arena, vacant_receives, posted, endpoint, next_receive, .. } = self;
         // From the back, so that those behind need not move.
         buffers.reverse();
         while let Some(buffer) = buffers.last_mut() {
@@ -418,7 +441,8 @@ impl Endpoint {
             }
             vacant_receives.take();
             if let Some(buffer) = buffers.pop() {
-                posted[slot as usize] = Posted::Receive { buffer };
+                posted[slot as usize] = Posted::Receive { number: *next_receive, buffer };
+                *next_receive = next_receive.wrapping_add(1);
             }
         }
         buffers.reverse();
@@ -426,6 +450,12 @@ impl Endpoint {
     }
 
     // Targets of READs
+
+    /// Whether a target is there and has such a range.
+    pub fn has_target(&self, target: TargetId, range: &Range<usize>) -> bool {
+        let found = self.targets.find(target).and_then(|it| it.frame.get(range.clone()));
+        found.is_some_and(|place| !place.is_empty())
+    }
 
     /// Lends a frame for READs to land in, until [`Endpoint::reclaim`].
     pub fn lend(&mut self, frame: FrameMut) -> TargetId {
@@ -520,9 +550,9 @@ impl Endpoint {
                 }
                 Work::Read { tag, target }
             }
-            Posted::Receive { buffer } => {
+            Posted::Receive { number, buffer } => {
                 let len = len.min(buffer.len());
-                Work::Receive { buffer, len }
+                Work::Receive { number, buffer, len }
             }
         };
         if (slot as usize) < self.limits.sends {
@@ -560,6 +590,9 @@ impl Endpoint {
         if let Some(events) = &self.events {
             events.remove(self.fid());
         }
+        if self.remain() {
+            return true;
+        }
         // SAFETY: the endpoint is alive and nobody uses it after this.
         let result = unsafe { sys::fi_close(self.fid()) };
         if result == 0 {
@@ -574,6 +607,49 @@ impl Endpoint {
         forget((self.arena.clone(), self.completions.clone(), self.domain.clone()));
         forget((self.events.clone(), self.peers.clone()));
         false
+    }
+
+    /// Leaves it to the peers of this process that stand on it, if there are any: without receives, and with what else is out.
+    fn remain(&mut self) -> bool {
+        let Some((name, resident)) = self.resident.take() else { return false };
+        // Whom we stand on ourselves; nobody else does by this vector, or he would have to go as well.
+        let known = match &self.peers {
+            Some(peers) if Arc::strong_count(peers) <= 2 => peers.forget(),
+            _ => Vec::new(),
+        };
+        let receives = self.limits.sends..self.posted.len();
+        let mut returned: Vec<(usize, Posted)> = Vec::new();
+        let remains = || {
+            for slot in receives {
+                if let Posted::Receive { .. } = self.posted[slot] {
+                    // SAFETY: the endpoint is alive. After this it has nothing more to write to the buffer.
+                    let result =
+                        unsafe { sys::fi_cancel(self.endpoint.as_ptr(), self.arena.context(slot as u32)) };
+                    if result == 0 {
+                        returned.push((slot, take(&mut self.posted[slot])));
+                    }
+                }
+            }
+            let fresh = (0..self.posted.len()).map(|_| Posted::Nothing).collect();
+            let posted = std::mem::replace(&mut self.posted, fresh);
+            let out = |key: &TargetId| self.targets.find(*key).is_some_and(|target| target.reads > 0);
+            let out: Vec<_> = self.targets.keys().into_iter().filter(out).collect();
+            let targets = out.into_iter().filter_map(|key| self.targets.remove(key)).collect();
+            Remains {
+                endpoint: self.endpoint,
+                posted: (posted, take(&mut self.pins), targets),
+                arena: self.arena.clone(),
+                completions: self.completions.clone(),
+                peers: self.peers.clone(),
+                domain: self.domain.clone(),
+            }
+        };
+        let remains = RESIDENTS.leave(name.as_bytes(), resident, remains);
+        for (slot, posted) in returned {
+            self.posted[slot] = posted;
+        }
+        drop(known);
+        remains
     }
 
     const fn raw(&self) -> *mut sys::fid_ep {

@@ -35,6 +35,10 @@ impl RawFabric {
     pub(super) fn library(&self) -> &'static Library {
         self.library
     }
+    /// Whether peers in one process have their memory in common; see `resident.rs`.
+    pub(super) fn shares_memory(&self) -> bool {
+        self.provider == "shm" || self.provider == "sm2"
+    }
     /// Whether this process opened it; if not, it is a fork's copy.
     pub(super) fn is_ours(&self) -> bool {
         self.maker.is_here()

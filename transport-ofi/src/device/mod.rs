@@ -28,12 +28,13 @@ mod info;
 mod listener;
 mod memory;
 mod posting;
+mod resident;
 mod wake;
 
 pub use address::{Address, AddressVector, Peer};
 pub use completion::{Batch, Completion, CompletionQueue};
 pub use domain::Domain;
-pub use endpoint::{Endpoint, Limits, Queues, Shape, TargetId};
+pub use endpoint::{Endpoint, Limits, Queues, Shape};
 pub use event_queue::{Event, EventKind, EventQueue};
 pub use fabric::Fabric;
 pub use failure::{Failure, os_errno};
@@ -41,6 +42,7 @@ pub use info::{At, Info, Kind, Query};
 pub use listener::{Listener, Request};
 pub use memory::{Buffer, Pinned, Reach, Remote, Splice};
 pub use posting::{PostError, Work};
+pub use rdma_links::fabric::TargetId;
 
 /// The process that made an object. A forked child has a copy of the object, and none of the right to close it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What is posted to an endpoint, and what becomes of it. Calls nothing.
 
 use super::domain::Alone;
-use super::endpoint::TargetId;
 use super::memory::{Buffer, Pinned};
+use rdma_links::fabric::TargetId;
 
 /// Why a request was not posted. Nothing has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,8 @@ pub enum Work {
     },
     /// A packet arrived, if there was no failure.
     Receive {
+        /// Which of the endpoint's it was, counted as they were posted.
+        number: u32,
         /// The packet's first `len` bytes are in it.
         buffer: Buffer,
         /// Bytes received; 0 if none.
@@ -73,6 +75,7 @@ pub(super) enum Posted {
         region: Option<Alone>,
     },
     Receive {
+        number: u32,
         buffer: Buffer,
     },
 }
@@ -150,13 +153,36 @@ impl Pins {
 
 #[cfg(test)]
 mod tests {
-    use transport_core::Frame;
+    use std::sync::Arc;
+
+    use rdma_links::fabric::{Hold, Memory, Pin, Reach};
+    use transport_core::{DomainId, Frame, Key, MemoryDomain, RegisterError, Registration};
 
     use super::*;
-    use crate::device::memory::Remote;
+
+    /// Reaches everything.
+    #[derive(Debug)]
+    struct Anything(DomainId);
+
+    impl MemoryDomain for Anything {
+        fn id(&self) -> DomainId {
+            self.0
+        }
+        fn register(&self, _: *const u8, _: usize) -> Result<Registration, RegisterError> {
+            Ok(Registration { local: 0, remote: 0 })
+        }
+        fn unregister(&self, _: Registration) {}
+    }
+
+    impl Pin for Anything {
+        fn pin(&self, _: &Frame, _: Option<Key>, _: Reach) -> Option<(Key, Option<Box<dyn Hold>>)> {
+            Some((Key { address: 0, local: 0, remote: 0 }, None))
+        }
+    }
 
     fn pinned(bytes: &'static [u8]) -> Pinned {
-        Pinned::new(Frame::from_static(bytes), 0, Remote { address: 0, key: 0 }, None)
+        let anything = Arc::new(Anything(DomainId::unique()));
+        Memory::new(anything.clone(), anything).pin(Frame::from_static(bytes), Reach::Device).unwrap()
     }
 
     #[test]

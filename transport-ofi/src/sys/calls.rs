@@ -129,6 +129,10 @@ calls! {
     ) -> c_int
         = ops => insert(av, address, count, into, flags, context);
 
+    /// fi_av_remove(3).
+    fi_av_remove(av: *mut fid_av, addresses: *mut fi_addr_t, count: usize, flags: u64) -> c_int
+        = ops => remove(av, addresses, count, flags);
+
     /// fi_eq_read(3): bytes, or a negative errno.
     fi_eq_read(eq: *mut fid_eq, event: *mut u32, buf: *mut c_void, len: usize, flags: u64) -> isize
         = ops => read(eq, event, buf, len, flags);
@@ -140,6 +144,9 @@ calls! {
     /// fi_cq_readerr(3): entries, or a negative errno.
     fi_cq_readerr(cq: *mut fid_cq, entry: *mut fi_cq_err_entry, flags: u64) -> isize
         = ops => readerr(cq, entry, flags);
+
+    /// fi_cancel(3): 0 or a negative errno.
+    fi_cancel(ep: *mut fid_ep, context: *mut c_void) -> isize = ops => cancel(&raw mut (*ep).fid, context);
 
     /// fi_recv(3): 0 or a negative errno.
     fi_recv(

@@ -17,7 +17,7 @@ on_each_provider! {
         let mut splices = Vec::with_capacity(1);
         let mut spent = Vec::with_capacity(1);
         let mut round = |pair: &mut crate::world::Pair| {
-            let body = pair.left.domain.pin(inner.clone(), Reach::Local).unwrap();
+            let body = pair.left.domain.pin(inner.clone(), Reach::Device).unwrap();
             splices.push(Splice { at: 50, body });
             pair.send_left(buffer.take().unwrap(), 100, &mut splices, 1);
             let target = pair.left.endpoint().lend(frame.take().unwrap());
@@ -34,7 +34,7 @@ on_each_provider! {
                     }
                 }
                 while let Some((work, failure)) = pair.right.done.pop_front() {
-                    let Work::Receive { buffer, len: 600 } = work else { panic!("{work:?}") };
+                    let Work::Receive { buffer, len: 600, .. } = work else { panic!("{work:?}") };
                     assert!(failure.is_none());
                     spent.push(buffer);
                     pair.right.endpoint().post_receives(&mut spent).unwrap();

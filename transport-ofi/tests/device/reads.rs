@@ -70,7 +70,7 @@ on_each_provider! {
         assert_eq!(pair.right.domain.regions(), regions);
         // What is shorter is copied, and inline frames have no place.
         assert!(pair.right.domain.pin(Frame::from(pattern(100_000)), Reach::Peer).is_err());
-        assert!(pair.right.domain.pin(Frame::from(pattern(10)), Reach::Local).is_err());
+        assert!(pair.right.domain.pin(Frame::from(pattern(10)), Reach::Device).is_err());
     }
 
     fn targets_that_do_not_fit_are_refused(pair: Pair) {

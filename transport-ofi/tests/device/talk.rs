@@ -57,7 +57,7 @@ on_each_provider! {
         inner.copy_from_slice(&pattern(1, 500));
         let inner = inner.freeze();
         let slots = pair.left.pool.usage().lent_slots;
-        let body = pair.left.domain.pin(inner.clone(), Reach::Local).unwrap();
+        let body = pair.left.domain.pin(inner.clone(), Reach::Device).unwrap();
         let mut buffer = pair.left.buffer(200);
         buffer.copy_from_slice(&pattern(2, 200));
         let mut splices = vec![Splice { at: 120, body }];
@@ -78,7 +78,7 @@ on_each_provider! {
             pair.push_left(|left| left.inject(&bytes));
             pair.right.endpoint().copy(&bytes, 3).unwrap();
             assert_eq!(pair.receive_right(), bytes);
-            let (Work::Receive { buffer, len }, None) = pair.wait_left("a packet") else { panic!() };
+            let (Work::Receive { buffer, len, .. }, None) = pair.wait_left("a packet") else { panic!() };
             assert_eq!(buffer[..len], bytes);
             pair.left.endpoint().post_receives(&mut vec![buffer]).unwrap();
         }
@@ -93,7 +93,7 @@ on_each_provider! {
         let (error, buffer) = pair.left.endpoint().send(buffer, 11, &mut Vec::new(), 0).unwrap_err();
         assert_eq!(error, PostError::TooLarge);
         let pin = |domain: &fabriq_transport_ofi::device::Domain| {
-            domain.pin(Frame::from_static(&[7; 100]), Reach::Local).unwrap()
+            domain.pin(Frame::from_static(&[7; 100]), Reach::Device).unwrap()
         };
         if !pair.left.domain.registers_local() {
             let domain = &pair.left.domain;

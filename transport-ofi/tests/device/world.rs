@@ -222,7 +222,7 @@ impl Pair {
     pub(crate) fn receive_right(&mut self) -> Vec<u8> {
         loop {
             match self.wait_right("a packet") {
-                (Work::Receive { buffer, len }, None) => {
+                (Work::Receive { buffer, len, .. }, None) => {
                     let bytes = buffer[..len].to_vec();
                     self.right.endpoint().post_receives(&mut vec![buffer]).unwrap();
                     return bytes;
