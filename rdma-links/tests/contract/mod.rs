@@ -1,5 +1,5 @@
 //! What every fabric promises at the boundary, as tests that run on any. `contract!(Place)` makes them tests of one
-//! place. `contract!(checks_keys Place)` adds that keys are checked, and `contract!(queue_pairs Place)` what queue pairs and
+//! place. `contract!(guarded Place)` adds that keys and lengths are checked, and `contract!(queue_pairs Place)` what queue pairs and
 //! their connection manager promise beyond that.
 #![allow(dead_code, reason = "each test program runs its own groups")]
 
@@ -13,14 +13,15 @@ pub(crate) mod shared;
 pub(crate) mod talk;
 
 macro_rules! contract {
-    (checks_keys $place:ty) => {
+    (guarded $place:ty) => {
         crate::contract::contract!($place);
-        mod checks_keys {
+        mod guarded {
             crate::contract::contract! { $place;
                 reads {
                     a_key_dies_with_its_pin,
                 }
                 errors {
+                    a_packet_larger_than_the_receive_is_an_error_on_both_sides,
                     a_wrong_key_is_refused_by_the_peer_and_everything_comes_back,
                 }
                 closing {
@@ -30,7 +31,7 @@ macro_rules! contract {
         }
     };
     (queue_pairs $place:ty) => {
-        crate::contract::contract!(checks_keys $place);
+        crate::contract::contract!(guarded $place);
         mod queue_pairs {
             crate::contract::contract! { $place;
                 connections {
@@ -77,7 +78,6 @@ macro_rules! contract {
                 a_read_without_a_place_to_land_is_refused,
             }
             errors {
-                a_packet_larger_than_the_receive_is_an_error_on_both_sides,
                 disconnecting_flushes_what_is_posted_and_says_when_all_is_back,
                 a_send_before_the_connection_stands_comes_back_refused,
                 a_fabric_dropped_in_mid_conversation_gives_all_memory_back,
