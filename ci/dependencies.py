@@ -13,6 +13,7 @@ import tomllib
 CORE = {"fabriq-transport-core"}
 TRANSPORTS = {
     "fabriq-transport-inproc",
+    "fabriq-transport-ofi",
     "fabriq-transport-pgm",
     "fabriq-transport-tcp",
     "fabriq-transport-verbs",

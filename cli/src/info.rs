@@ -103,6 +103,9 @@ fn table(info: &Info) -> String {
         let state = if scheme.available { "yes" } else { "no" };
         let why = scheme.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let _ = writeln!(text, "{name:<10} {state:<4} {}{why}", scheme.purpose);
+        for device in &scheme.devices {
+            let _ = writeln!(text, "{:15} {device}", "");
+        }
     }
     text
 }
@@ -117,4 +120,30 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_scheme_can_run_on_stands_below_it() {
+        let schemes = vec![Scheme {
+            scheme: "ofi",
+            available: true,
+            why: None,
+            purpose: "fabrics",
+            devices: vec!["tcp 1.17.0 (MSG)".to_owned(), "shm 1.17.0 (RDM)".to_owned()],
+        }];
+        let text = table(&Info { host: Host::new(), schemes });
+        let lines: Vec<_> = text.lines().skip(3).collect();
+        assert_eq!(
+            lines,
+            [
+                "ofi://     yes  fabrics",
+                "                tcp 1.17.0 (MSG)",
+                "                shm 1.17.0 (RDM)"
+            ]
+        );
+    }
 }

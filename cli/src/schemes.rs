@@ -27,6 +27,9 @@ pub(crate) struct Scheme {
     pub(crate) why: Option<String>,
     /// What for.
     pub(crate) purpose: &'static str,
+    /// What it can run on here, best first: devices, or providers. Empty where there is nothing to choose from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<String>,
 }
 
 /// All schemes of `transports`, and those that this build lacks.
@@ -35,19 +38,21 @@ pub(crate) fn all(transports: &[Arc<dyn Transport>]) -> Vec<Scheme> {
     let mut schemes = Vec::new();
     for transport in transports {
         let why = transport.unavailable();
+        let devices = if why.is_none() { transport.devices() } else { Vec::new() };
         for &scheme in transport.schemes() {
             schemes.push(Scheme {
                 scheme,
                 available: why.is_none(),
                 why: why.clone(),
                 purpose: purpose(scheme),
+                devices: devices.clone(),
             });
         }
     }
     for (scheme, purpose) in KNOWN {
         if !schemes.iter().any(|known| known.scheme == scheme) {
             let why = Some("not in this build".to_owned());
-            schemes.push(Scheme { scheme, available: false, why, purpose });
+            schemes.push(Scheme { scheme, available: false, why, purpose, devices: Vec::new() });
         }
     }
     schemes.sort_by_key(|scheme| KNOWN.iter().position(|known| known.0 == scheme.scheme));

@@ -53,7 +53,7 @@ impl Place for Simulation {
     }
 }
 
-contract::contract!(crate::Simulation);
+contract::contract!(queue_pairs crate::Simulation);
 
 /// A couple in whose world the request number `nth` from now meets a mishap.
 fn couple_with(nth: usize, mishap: Mishap) -> Couple<Simulation> {

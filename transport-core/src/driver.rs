@@ -35,6 +35,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What it can run on here, best first and one in a line, for `fabriq info`: devices, or providers with their versions.
+    /// Empty where there is nothing to choose from.
+    fn devices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// An endpoint of one of its schemes to bind that other processes of this host can reach, with a wildcard for what makes
     /// it unlike others: for programs that try a transport out. `None` where there is none, or only the user knows.
     fn local(&self, _scheme: &str) -> Option<Endpoint> {

@@ -543,9 +543,9 @@ impl<F: Fabric> RdmaDriver<F> {
         self.come_to_nothing(connection, DownReason::ClosedByPeer, &why, errno);
     }
 
-    pub(super) fn unreachable(&mut self, connection: ConnectionId, step: &'static str, errno: i32) {
-        let failure = Failure::new(step, errno);
-        self.come_to_nothing(connection, DownReason::Broken(errno), &self.text(&failure), errno);
+    pub(super) fn unreachable(&mut self, connection: ConnectionId, failure: &Failure) {
+        let (why, errno) = (self.text(failure), failure.errno);
+        self.come_to_nothing(connection, DownReason::Broken(errno), &why, errno);
     }
 
     fn come_to_nothing(&mut self, connection: ConnectionId, reason: DownReason, why: &str, errno: i32) {

@@ -175,9 +175,7 @@ impl<F: Fabric> RdmaDriver<F> {
                 Event::Rejected { connection, rejection, private } => {
                     self.rejected(connection, rejection, &private);
                 }
-                Event::Unreachable { connection, step, errno } => {
-                    self.unreachable(connection, step, errno);
-                }
+                Event::Unreachable { connection, failure } => self.unreachable(connection, &failure),
                 Event::Disconnected { connection, cause } => {
                     let reason = match cause {
                         Cause::Peer => DownReason::ClosedByPeer,

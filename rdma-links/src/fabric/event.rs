@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Buffer, ConnectionId, DeviceId, ListenerId, PrivateData, TargetId};
+use super::{Buffer, ConnectionId, DeviceId, Failure, ListenerId, PrivateData, TargetId};
 
 /// A work request that came back.
 #[derive(Debug)]
@@ -144,10 +144,8 @@ pub enum Event {
     Unreachable {
         /// Which.
         connection: ConnectionId,
-        /// What failed.
-        step: &'static str,
-        /// Why.
-        errno: i32,
+        /// What failed, and why.
+        failure: Failure,
     },
     /// The peer has disconnected, or is gone. `disconnect` it, to have everything back.
     Disconnected {

@@ -102,6 +102,8 @@ pub struct Failure {
     pub call: &'static str,
     /// The errno.
     pub errno: i32,
+    /// The library's own words, where they say more than the errno does.
+    pub words: Option<String>,
     /// What the user can do about it.
     pub remedy: Option<String>,
 }
@@ -109,13 +111,16 @@ pub struct Failure {
 impl Failure {
     /// One without a remedy.
     pub const fn new(call: &'static str, errno: i32) -> Self {
-        Self { call, errno, remedy: None }
+        Self { call, errno, words: None, remedy: None }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.call, std::io::Error::from_raw_os_error(self.errno))?;
+        match &self.words {
+            Some(words) => write!(f, "{}: {words}", self.call)?,
+            None => write!(f, "{}: {}", self.call, std::io::Error::from_raw_os_error(self.errno))?,
+        }
         self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }

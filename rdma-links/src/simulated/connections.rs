@@ -229,7 +229,7 @@ impl Net {
                     }
                     None => {
                         it.phase = Phase::Over;
-                        Event::Unreachable { connection, step: "resolve", errno: libc::ENODEV }
+                        Event::Unreachable { connection, failure: Failure::new("resolve", libc::ENODEV) }
                     }
                 };
                 self.say(at.host, event);
@@ -270,7 +270,10 @@ impl Net {
                 if matches!(it.phase, Phase::Connecting | Phase::Accepting) {
                     it.phase = Phase::Over;
                     let (connection, step) = (at.connection, "connect");
-                    self.say(at.host, Event::Unreachable { connection, step, errno: libc::ETIMEDOUT });
+                    self.say(
+                        at.host,
+                        Event::Unreachable { connection, failure: Failure::new(step, libc::ETIMEDOUT) },
+                    );
                 }
             }
             Happening::PeerGone(at) => self.peer_gone(at),

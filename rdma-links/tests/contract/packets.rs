@@ -23,10 +23,10 @@ pub(crate) fn a_packet_crosses_and_its_buffers_come_back<P: Place>() {
 pub(crate) fn inline_packets_leave_their_bytes_with_the_caller<P: Place>() {
     let mut couple = Couple::<P>::new();
     let inline_max = couple.limits.inline;
-    assert!((64..600).contains(&inline_max), "{:?}", couple.limits);
+    assert!(inline_max >= 64, "{:?}", couple.limits);
     {
         let mut sender = couple.sender();
-        let mut bytes = [0; 600];
+        let mut bytes = vec![0; inline_max + 1];
         for tag in 0..3_u8 {
             bytes.fill(tag);
             sender.inline(&bytes[..64], quiet(tag.into())).unwrap();
@@ -87,7 +87,7 @@ pub(crate) fn what_was_not_signalled_comes_back_all_the_same_when_it_is_over<P: 
     couple.send(b"second", quiet(2));
     assert_eq!((couple.two.next_packet(Server).2, couple.two.next_packet(Server).2), (5, 6));
     couple.two.client.look();
-    assert!(couple.two.client.completed.is_empty(), "nothing asked for a completion");
+    assert!(!P::QUEUE_PAIRS || couple.two.client.completed.is_empty(), "nothing asked for a completion");
     let dialled = couple.dialled;
     couple.two.drain(Client, dialled);
     for tag in [1, 2] {
@@ -112,13 +112,17 @@ pub(crate) fn a_packet_is_gathered_from_its_buffer_and_shared_frames<P: Place>()
     let (one, two) = (frame(1000, 1), frame(300, 2));
     let pin = |frame: &Frame| memory.pin(frame.clone(), Reach::Device).unwrap();
     let mut splices = vec![Splice { at: 16, body: pin(&one) }, Splice { at: 32, body: pin(&two) }];
+    // A frame is a piece, and so is what stands between.
+    splices.truncate(couple.limits.gather.saturating_sub(1) / 2);
+    assert!(!splices.is_empty(), "{:?}", couple.limits);
+    let seconds = if splices.len() == 2 { &two[..] } else { &[] };
     let mut buffer = client.buffer(couple.client_device, 256);
     buffer.fill(0xab);
     couple.sender().send(buffer, 48, &mut splices, mark(5)).unwrap();
     assert!(splices.is_empty());
 
     let (_, got, len) = couple.two.next_packet(Server);
-    let expected = [&[0xab; 16][..], &[1; 1000], &[0xab; 16], &[2; 300], &[0xab; 16]].concat();
+    let expected = [&[0xab; 16][..], &[1; 1000], &[0xab; 16], seconds, &[0xab; 16]].concat();
     assert_eq!(&got[..len], &expected[..]);
     let sent = couple.two.next_completed(Client);
     assert!(matches!(sent.work, Work::Send { tag: 5, buffer: Some(_) }));
@@ -141,8 +145,9 @@ pub(crate) fn what_does_not_fit_is_refused_and_stays_with_the_caller<P: Place>()
     let mut unordered = vec![Splice { at: 9, body: pin(100) }, Splice { at: 3, body: pin(100) }];
     let (error, _) = couple.sender().send(buffer, 100, &mut unordered, mark(0)).unwrap_err();
     assert_eq!(error, PostError::TooLarge);
-    // Memory that no pool has is too short to be registered for itself, so it must be copied.
-    assert!(memory.pin(Frame::copy_from_slice(&[1; 5000]), Reach::Device).is_err());
+    // Memory that no pool has is too short to be registered for itself, so it must be copied. (A device that sends from any
+    // memory needs no key.)
+    assert!(!P::QUEUE_PAIRS || memory.pin(Frame::copy_from_slice(&[1; 5000]), Reach::Device).is_err());
     assert!(memory.pin(Frame::copy_from_slice(&[1; 5000]), Reach::Peer).is_err());
     // A queue that is full takes no more, and a receive queue neither.
     {

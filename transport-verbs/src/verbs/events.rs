@@ -7,7 +7,9 @@ use transport_core::SlabKey;
 
 use super::{ASYNC, KINDS, LISTENER, Listener, MANAGER, Phase, SENTRY, VerbsFabric};
 use crate::device::{AsyncEvent, CmEvent, CmEventKind};
-use crate::fabric::{Cause, ConnectionId, DeviceId, Event, Fabric, ListenerId, PrivateData, Rejection};
+use crate::fabric::{
+    Cause, ConnectionId, DeviceId, Event, Fabric, Failure, ListenerId, PrivateData, Rejection,
+};
 use crate::limits::{EVENTS_PER_LOOK, LOOK_MAX};
 
 impl VerbsFabric {
@@ -73,7 +75,7 @@ impl VerbsFabric {
         match event.kind {
             CmEventKind::AddressResolved if connection.phase == Phase::Resolving => {
                 if let Err(failure) = connection.id.resolve_route(connection.timeout) {
-                    self.unreachable(key, failure.call, failure.errno);
+                    self.unreachable(key, failure);
                 }
             }
             CmEventKind::RouteResolved if connection.phase == Phase::Resolving => match self.device_of(key) {
@@ -83,7 +85,7 @@ impl VerbsFabric {
                     }
                     self.events.push_back(Event::Resolved { connection: key, device });
                 }
-                Err(failure) => self.unreachable(key, failure.call, failure.errno),
+                Err(failure) => self.unreachable(key, failure),
             },
             CmEventKind::Answered if connection.phase == Phase::Connecting => {
                 let established = match (&mut connection.pair, &connection.terms) {
@@ -97,9 +99,9 @@ impl VerbsFabric {
                     }
                     // The manager has gone on: the listener hung up right after its yes.
                     Err(failure) if failure.errno == libc::EINVAL => {
-                        self.unreachable(key, failure.call, libc::ECONNRESET);
+                        self.unreachable(key, Failure::new(failure.call, libc::ECONNRESET));
                     }
-                    Err(failure) => self.unreachable(key, failure.call, failure.errno),
+                    Err(failure) => self.unreachable(key, failure),
                 }
             }
             // iWARP: the device has made the queue pair ready.
@@ -110,7 +112,7 @@ impl VerbsFabric {
             CmEventKind::Established if connection.phase == Phase::Accepting => {
                 self.established(key, PrivateData::EMPTY);
             }
-            CmEventKind::Failed(step) => self.unreachable(key, step, event.status.abs()),
+            CmEventKind::Failed(step) => self.unreachable(key, Failure::new(step, event.status.abs())),
             CmEventKind::Rejected if matches!(connection.phase, Phase::Connecting | Phase::Accepting) => {
                 connection.phase = Phase::Over;
                 // rdma_get_cm_event(3): the reason of the InfiniBand specification's table; iWARP has an errno.
@@ -136,7 +138,7 @@ impl VerbsFabric {
                 connection.id.release_removed_device();
                 match connection.device {
                     Some(device) => self.lose_device(device, |device| Event::DeviceLost { device }),
-                    None => self.unreachable(key, "rdma_resolve_addr", libc::ENODEV),
+                    None => self.unreachable(key, Failure::new("rdma_resolve_addr", libc::ENODEV)),
                 }
             }
             _ => {}
@@ -150,12 +152,12 @@ impl VerbsFabric {
         self.events.push_back(Event::Established { connection: key, private, initiator_depth });
     }
 
-    fn unreachable(&mut self, key: ConnectionId, step: &'static str, errno: i32) {
+    fn unreachable(&mut self, key: ConnectionId, failure: Failure) {
         let Some(connection) = self.connections.find_mut(key) else { return };
         match connection.phase {
             Phase::Resolving | Phase::Open | Phase::Connecting | Phase::Accepting => {
                 connection.phase = Phase::Over;
-                self.events.push_back(Event::Unreachable { connection: key, step, errno });
+                self.events.push_back(Event::Unreachable { connection: key, failure });
             }
             Phase::Established => self.disconnected(key, Cause::Peer),
             Phase::Draining | Phase::Over | Phase::Drained => {}
@@ -167,7 +169,9 @@ impl VerbsFabric {
         match connection.phase {
             Phase::Established => self.events.push_back(Event::Disconnected { connection: key, cause }),
             // It did not hear of our yes, and is gone.
-            Phase::Accepting | Phase::Connecting => self.unreachable(key, "rdma_accept", libc::ECONNRESET),
+            Phase::Accepting | Phase::Connecting => {
+                self.unreachable(key, Failure::new("rdma_accept", libc::ECONNRESET))
+            }
             _ => {}
         }
     }

@@ -86,7 +86,7 @@ fn addresses_that_no_device_has_or_leads_to_are_errors() {
         Err(failure) => assert!(failure.errno != 0, "{failure}"),
         Ok(dialled) => {
             let errno = two.next_event(Client, "no way there", |event| match event {
-                Event::Unreachable { connection, errno, .. } if connection == dialled => Some(errno),
+                Event::Unreachable { connection, failure } if connection == dialled => Some(failure.errno),
                 _ => None,
             });
             assert!(errno != 0);

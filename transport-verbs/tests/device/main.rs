@@ -11,4 +11,4 @@ mod host;
 mod overflow;
 mod sleep;
 
-contract::contract!(crate::hardware::Hardware);
+contract::contract!(queue_pairs crate::hardware::Hardware);

@@ -1,0 +1,374 @@
+//! How connections come about, by the provider's connection manager or by a TCP connection of our own, and the devices that they
+//! go through.
+
+use std::net::SocketAddr;
+
+use rdma_links::fabric::{
+    ConnectionId, DeviceId, Dial, Event, Fabric, Failure, ListenerId, PrivateData, QueueLimits, QueueShape,
+};
+use rustix::event::epoll;
+use transport_core::SlabKey;
+
+use super::hello::{Hello, Kind as HelloKind};
+use super::open_device::OpenDevice;
+use super::ordered::{self, Ordered};
+use super::wire::{Door, Wire};
+use super::{
+    CompletionsOf, Connection, LISTENER, Listening, ListeningWay, Network, OfiFabric, Phase, QUEUE, Way,
+    failure,
+};
+use crate::device::{
+    self, AddressVector, CompletionQueue, Endpoint, EventQueue, Info, Kind, Listener, Queues, Request,
+};
+use crate::options::OfiOptions;
+
+impl OfiFabric {
+    pub(super) fn open_listener(
+        &mut self,
+        at: SocketAddr,
+        backlog: u32,
+        options: &OfiOptions,
+    ) -> Result<(ListenerId, SocketAddr), Failure> {
+        let info = self.chooser.for_listening(at, options)?;
+        let (options, provider) = (options.clone(), info.provider().to_owned());
+        if info.kind() == Some(Kind::Unconnected) {
+            let door = Door::open(at, backlog)?;
+            let address = door.address();
+            let key =
+                self.listeners.insert(Listening { way: ListeningWay::Unconnected(door), options, provider });
+            let watched = match self.listeners.find(key).map(|it| &it.way) {
+                Some(ListeningWay::Unconnected(door)) => {
+                    self.watch(door.fd(), SlabKey::from(key).to_u64() | LISTENER, epoll::EventFlags::IN)
+                }
+                _ => Ok(()),
+            };
+            return match watched {
+                Ok(()) => Ok((key, address)),
+                Err(failure) => {
+                    self.listeners.remove(key);
+                    Err(failure)
+                }
+            };
+        }
+        let network = self.network_of(&info, Kind::Connected)?;
+        let Some(Network { fabric, events: Some(events), .. }) = self.networks.get(network) else {
+            return Err(Failure::new("fi_eq_open", libc::ENODEV));
+        };
+        let mut made = Err(Failure::new("fi_listen", libc::EADDRNOTAVAIL));
+        let key: ListenerId = self.listeners.insert_with(|key: ListenerId| {
+            let cookie = SlabKey::from(key).to_u64() | LISTENER;
+            let listener = Listener::listen(fabric, &info, events, backlog, cookie).map_err(failure);
+            let way = match listener {
+                Ok(listener) => {
+                    let address = listener.local_address().map_err(failure);
+                    made = address.and_then(|it| {
+                        it.to_socket_address().ok_or(Failure::new("fi_getname", libc::EADDRNOTAVAIL))
+                    });
+                    ListeningWay::Connected { network, _listener: Some(listener) }
+                }
+                Err(failure) => {
+                    made = Err(failure);
+                    ListeningWay::Connected { network, _listener: None }
+                }
+            };
+            Listening { way, options, provider }
+        });
+        match made {
+            Ok(address) => Ok((key, address)),
+            Err(failure) => {
+                self.listeners.remove(key);
+                Err(failure)
+            }
+        }
+    }
+
+    pub(super) fn open_dial(&mut self, dial: &Dial, options: &OfiOptions) -> Result<ConnectionId, Failure> {
+        let info = self.chooser.for_dialling(dial.to, dial.from, options)?;
+        let kind = info.kind().unwrap_or(Kind::Connected);
+        let way = match kind {
+            Kind::Connected => Way::Connected { to: info.remote_address(), request: None },
+            Kind::Unconnected => {
+                Way::Unconnected { to: Some(dial.to), from: dial.from, wire: None, watched: None, peer: None }
+            }
+        };
+        let device = self.device_of(&info, kind)?;
+        let connection = self.add_connection(way, Phase::Open, options.clone(), None);
+        if let Some(it) = self.connections.find_mut(connection) {
+            (it.info, it.device) = (Some(info), Some(device));
+        }
+        self.events.push_back(Event::Resolved { connection, device });
+        Ok(connection)
+    }
+
+    pub(super) fn add_connection(
+        &mut self,
+        way: Way,
+        phase: Phase,
+        options: OfiOptions,
+        listener: Option<ListenerId>,
+    ) -> ConnectionId {
+        self.connections.insert(Connection {
+            phase,
+            way,
+            options,
+            listener,
+            device: None,
+            info: None,
+            ordered: None,
+            queue: CompletionsOf::None,
+            vector: None,
+            is_ready: false,
+            is_waiting: false,
+        })
+    }
+
+    /// The network of an offer, opened if it is not yet.
+    fn network_of(&mut self, info: &Info, kind: Kind) -> Result<usize, Failure> {
+        let (provider, name, has_events) = (info.provider(), info.network(), kind == Kind::Connected);
+        let is_it =
+            |it: &Network| it.provider == provider && it.name == name && it.events.is_some() == has_events;
+        if let Some(at) = self.networks.iter().position(is_it) {
+            return Ok(at);
+        }
+        let fabric = device::Fabric::open(info).map_err(failure)?;
+        let events = has_events.then(|| EventQueue::open(&fabric)).transpose().map_err(failure)?;
+        if let Some(fd) = events.as_ref().and_then(EventQueue::fd) {
+            self.watch(fd, QUEUE, epoll::EventFlags::IN)?;
+        }
+        self.networks.push(Network { fabric, events, provider: provider.to_owned(), name });
+        Ok(self.networks.len() - 1)
+    }
+
+    /// The device of an offer, opened if it is not yet.
+    pub(super) fn device_of(&mut self, info: &Info, kind: Kind) -> Result<DeviceId, Failure> {
+        let network = self.network_of(info, kind)?;
+        self.device_in(network, info, kind)
+    }
+
+    fn device_in(&mut self, network: usize, info: &Info, kind: Kind) -> Result<DeviceId, Failure> {
+        let name = info.domain();
+        let is_it =
+            |it: &OpenDevice| !it.is_lost && it.network == network && it.kind == kind && it.info.name == name;
+        if let Some((key, _)) = self.devices.iter().find(|(_, it)| is_it(it)) {
+            return Ok(key);
+        }
+        let Some(of) = self.networks.get(network) else {
+            return Err(Failure::new("fi_domain", libc::ENODEV));
+        };
+        let opened = OpenDevice::open(network, &of.fabric, info, kind)?;
+        Ok(self.devices.insert(opened))
+    }
+
+    /// A peer asks at a listener, by the provider's connection manager.
+    pub(super) fn requested(&mut self, listener: ListenerId, request: Request) {
+        let Some(it) = self.listeners.find(listener) else { return };
+        let ListeningWay::Connected { network, .. } = it.way else { return };
+        let options = it.options.clone();
+        // Dropped, the request is refused.
+        let Ok(device) = self.device_in(network, request.info(), Kind::Connected) else { return };
+        let peer = request.info().remote_address().and_then(|address| address.to_socket_address());
+        let peer = peer.unwrap_or(([0, 0, 0, 0], 0).into());
+        let private = PrivateData::new(request.said());
+        let way = Way::Connected { to: None, request: Some(request) };
+        let connection = self.add_connection(way, Phase::Open, options, Some(listener));
+        if let Some(it) = self.connections.find_mut(connection) {
+            it.device = Some(device);
+        }
+        self.say_request(listener, connection, device, peer, private);
+    }
+
+    /// The same, by a hello on a wire.
+    pub(super) fn greeted(&mut self, connection: ConnectionId, hello: &Hello) {
+        let Some(it) = self.connections.find_mut(connection) else { return };
+        let (Some(listener), Way::Unconnected { wire: Some(wire), peer, .. }) = (it.listener, &mut it.way)
+        else {
+            return;
+        };
+        let Some(listening) = self.listeners.find(listener) else { return self.destroy(connection) };
+        let provider = listening.provider.clone();
+        let (from, local) = (wire.peer().unwrap_or(([0, 0, 0, 0], 0).into()), wire.local());
+        *peer = device::Address::from_bytes(&hello.name);
+        let is_ours = hello.kind == HelloKind::Ask && peer.is_some();
+        let same = hello.provider == provider;
+        let options = it.options.clone();
+        it.phase = Phase::Open;
+        self.guests.retain(|(key, _)| *key != connection);
+        if !is_ours || !same {
+            // Says which provider there is.
+            self.refuse(connection, &PrivateData::EMPTY);
+            return self.destroy(connection);
+        }
+        let found = self.chooser.for_answering(&provider, local, &options);
+        let found = found.and_then(|info| Ok((self.device_of(&info, Kind::Unconnected)?, info)));
+        let Ok((device, info)) = found else { return self.destroy(connection) };
+        if let Some(it) = self.connections.find_mut(connection) {
+            (it.device, it.info) = (Some(device), Some(info));
+        }
+        self.say_request(listener, connection, device, from, hello.private);
+    }
+
+    fn say_request(
+        &mut self,
+        listener: ListenerId,
+        connection: ConnectionId,
+        device: DeviceId,
+        peer: SocketAddr,
+        private: PrivateData,
+    ) {
+        self.events.push_back(Event::Request {
+            listener,
+            connection,
+            device,
+            peer,
+            private,
+            // READs are agreed upon by the packet protocol alone.
+            initiator_depth: u8::MAX,
+            responder_resources: u8::MAX,
+        });
+    }
+
+    pub(super) fn make_endpoint(
+        &mut self,
+        connection: ConnectionId,
+        shape: &QueueShape,
+    ) -> Result<QueueLimits, Failure> {
+        const CALL: &str = "fi_endpoint";
+        let it = self.connections.find_mut(connection).ok_or(Failure::new(CALL, libc::EBADF))?;
+        let place = it.device.filter(|_| it.ordered.is_none() && it.phase == Phase::Open);
+        let place = place.ok_or(Failure::new(CALL, libc::EINVAL))?;
+        let device = self.devices.find_mut(place).ok_or(Failure::new(CALL, libc::ENODEV))?;
+        let network = self.networks.get(device.network).ok_or(Failure::new(CALL, libc::ENODEV))?;
+        let size = ordered::shape(shape);
+        if size.receives == 0 {
+            return Err(Failure::new(CALL, libc::EOPNOTSUPP));
+        }
+        let (cookie, completions) = (SlabKey::from(connection).to_u64(), size.sends + size.receives);
+        let (endpoint, queue, vector) = match &mut it.way {
+            Way::Connected { request, .. } => {
+                let places = device.queues.len();
+                let at = device.reserve(completions)?;
+                let queues = Queues {
+                    completions: &device.queues[at].queue,
+                    events: network.events.as_ref(),
+                    peers: None,
+                };
+                let endpoint = match (request.take(), &it.info) {
+                    (Some(request), _) => Endpoint::answer(&device.domain, request, &queues, &size, cookie),
+                    (None, Some(info)) => Endpoint::open(&device.domain, info, &queues, &size, cookie),
+                    (None, None) => return Err(Failure::new(CALL, libc::EINVAL)),
+                };
+                if endpoint.is_err() {
+                    device.unreserve(at, completions);
+                }
+                let fresh = if at == places { device.queues[at].queue.fd() } else { None };
+                if let Some(fd) = fresh {
+                    let token = epoll::EventData::new_u64(QUEUE);
+                    epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN)
+                        .map_err(super::epoll_failure)?;
+                }
+                (endpoint.map_err(failure)?, CompletionsOf::Device(at, completions), None)
+            }
+            Way::Unconnected { .. } => {
+                let info = it.info.as_ref().ok_or(Failure::new(CALL, libc::EINVAL))?;
+                let queue = CompletionQueue::open(&device.domain, completions).map_err(failure)?;
+                let vector = AddressVector::open(&device.domain, info, 1).map_err(failure)?;
+                let queues = Queues { completions: &queue, events: None, peers: Some(&vector) };
+                let endpoint =
+                    Endpoint::open(&device.domain, info, &queues, &size, cookie).map_err(failure)?;
+                if let Some(fd) = queue.fd() {
+                    let token = epoll::EventData::new_u64(QUEUE);
+                    epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN)
+                        .map_err(super::epoll_failure)?;
+                }
+                self.alone.push(connection);
+                (endpoint, CompletionsOf::Own(queue), Some(vector))
+            }
+        };
+        let ordered = Ordered::new(endpoint, shape);
+        let limits = ordered.limits();
+        (it.ordered, it.queue, it.vector) = (Some(ordered), queue, vector);
+        Ok(limits)
+    }
+
+    pub(super) fn ask(&mut self, connection: ConnectionId, private: &PrivateData) -> Result<(), Failure> {
+        const CALL: &str = "fi_connect";
+        let it = self.find(connection, CALL)?;
+        let endpoint = it.ordered.as_mut().filter(|_| it.phase == Phase::Open).and_then(Ordered::endpoint);
+        let endpoint = endpoint.ok_or(Failure::new(CALL, libc::EINVAL))?;
+        match &mut it.way {
+            Way::Connected { to: Some(to), request: None } => {
+                endpoint.connect(to, private).map_err(failure)?
+            }
+            Way::Unconnected { to: Some(to), from, wire, .. } => {
+                let name = endpoint.name().map_err(failure)?;
+                let provider = it.info.as_ref().map(|info| info.provider().to_owned()).unwrap_or_default();
+                let mut dialled = Wire::dial(*to, *from)?;
+                dialled.say(&Hello {
+                    kind: HelloKind::Ask,
+                    provider,
+                    name: name.as_bytes().to_vec(),
+                    private: *private,
+                });
+                *wire = Some(dialled);
+                it.phase = Phase::Connecting;
+                return self.watch_wire(connection);
+            }
+            _ => return Err(Failure::new(CALL, libc::EINVAL)),
+        }
+        it.phase = Phase::Connecting;
+        Ok(())
+    }
+
+    pub(super) fn agree(&mut self, connection: ConnectionId, private: &PrivateData) -> Result<(), Failure> {
+        const CALL: &str = "fi_accept";
+        let it = self.find(connection, CALL)?;
+        let ordered = it.ordered.as_mut().filter(|_| it.phase == Phase::Open);
+        let ordered = ordered.ok_or(Failure::new(CALL, libc::EINVAL))?;
+        let endpoint = ordered.endpoint().ok_or(Failure::new(CALL, libc::EINVAL))?;
+        match &mut it.way {
+            Way::Connected { to: None, .. } => {
+                endpoint.accept(private).map_err(failure)?;
+                it.phase = Phase::Accepting;
+            }
+            Way::Unconnected { to: None, wire: Some(wire), peer: Some(peer), .. } => {
+                let vector = it.vector.as_mut().ok_or(Failure::new(CALL, libc::EINVAL))?;
+                let peer = vector.insert(peer).map_err(failure)?;
+                endpoint.set_peer(peer).map_err(|_| Failure::new("fi_av_insert", libc::EINVAL))?;
+                let name = endpoint.name().map_err(failure)?;
+                let provider = it.info.as_ref().map(|info| info.provider().to_owned()).unwrap_or_default();
+                wire.say(&Hello {
+                    kind: HelloKind::Yes,
+                    provider,
+                    name: name.as_bytes().to_vec(),
+                    private: *private,
+                });
+                it.phase = Phase::Accepting;
+                // What it has to say, an end perhaps, comes after our yes.
+                self.hear(connection);
+                self.established(connection, PrivateData::EMPTY);
+            }
+            _ => return Err(Failure::new(CALL, libc::EINVAL)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn refuse(&mut self, connection: ConnectionId, private: &PrivateData) {
+        let Some(it) = self.connections.find_mut(connection) else { return };
+        let listener = it.listener.and_then(|listener| self.listeners.find(listener));
+        match &mut it.way {
+            Way::Connected { request, .. } => {
+                if let Some(request) = request.take() {
+                    // A peer that cannot be told is told by the request's end.
+                    let _ = request.reject(private);
+                }
+            }
+            Way::Unconnected { wire: Some(wire), .. } => {
+                let provider = listener.map(|it| it.provider.clone()).unwrap_or_default();
+                wire.say(&Hello { kind: HelloKind::No, provider, name: Vec::new(), private: *private });
+                // Short, and the first thing said: it leaves at once.
+                let _ = wire.progress();
+            }
+            Way::Unconnected { .. } => {}
+        }
+    }
+}

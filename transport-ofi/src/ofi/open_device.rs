@@ -1,0 +1,94 @@
+//! A domain of a provider as one fabric has it open: its memory, and the completion queues that connected endpoints share. Knows no
+//! connection.
+
+use std::fmt;
+
+use rdma_links::fabric::{DeviceInfo, Memory};
+
+use super::failure;
+use crate::device::{CompletionQueue, Domain, Info, Kind};
+use crate::limits::{COMPLETIONS_MAX, REQUESTS_MAX};
+use rdma_links::fabric::Failure;
+
+/// An opened domain.
+pub(super) struct OpenDevice {
+    pub(super) queues: Vec<Queue>,
+    pub(super) info: DeviceInfo,
+    pub(super) memory: Memory,
+    pub(super) is_lost: bool,
+    /// Which of the fabric's networks it is of.
+    pub(super) network: usize,
+    pub(super) kind: Kind,
+    pub(super) domain: Domain,
+}
+
+/// A completion queue, and how much of it is spoken for.
+pub(super) struct Queue {
+    pub(super) queue: CompletionQueue,
+    reserved: usize,
+}
+
+impl OpenDevice {
+    pub(super) fn open(
+        network: usize,
+        fabric: &crate::device::Fabric,
+        info: &Info,
+        kind: Kind,
+    ) -> Result<Self, Failure> {
+        let domain = Domain::open(fabric, info).map_err(failure)?;
+        Ok(Self {
+            queues: Vec::new(),
+            info: DeviceInfo {
+                name: info.domain(),
+                is_iwarp: false,
+                // Providers have no such limit, or keep to theirs by making requests wait.
+                initiator_depth_max: u8::MAX,
+                responder_resources_max: u8::MAX,
+                work_requests_max: REQUESTS_MAX,
+                shared_receives_max: 0,
+                message_max: info.message_max(),
+            },
+            memory: domain.view(),
+            is_lost: false,
+            network,
+            kind,
+            domain,
+        })
+    }
+
+    /// Finds or makes a completion queue with room for so many more completions, and reserves them. Its place.
+    pub(super) fn reserve(&mut self, completions: usize) -> Result<usize, Failure> {
+        let fits = |queue: &Queue| queue.reserved + completions <= COMPLETIONS_MAX;
+        let at = match self.queues.iter().position(fits) {
+            Some(at) => at,
+            None => {
+                let queue =
+                    CompletionQueue::open(&self.domain, COMPLETIONS_MAX.max(completions)).map_err(failure)?;
+                self.queues.push(Queue { queue, reserved: 0 });
+                self.queues.len() - 1
+            }
+        };
+        self.queues[at].reserved += completions;
+        Ok(at)
+    }
+
+    /// Gives a reservation up.
+    pub(super) fn unreserve(&mut self, at: usize, completions: usize) {
+        if let Some(queue) = self.queues.get_mut(at) {
+            queue.reserved = queue.reserved.saturating_sub(completions);
+        }
+    }
+}
+
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        // Pools keep the domain for as long as their arenas live.
+        self.domain.close();
+    }
+}
+
+impl fmt::Debug for OpenDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenDevice({}, {} completion queues)", self.info.name, self.queues.len())
+    }
+}
