@@ -39,7 +39,7 @@ pub(super) const IDLE_LOOK: Duration = Duration::from_millis(50);
 pub(super) const UNDER_WAY_MAX: usize = 1000;
 
 /// How exactly a system call that sleeps can be expected to return; closer to the time, an open loop spins.
-pub(super) const SLEEP_SLACK: Duration = Duration::from_millis(1);
+pub(super) const SLEEP_SLACK: Duration = Duration::from_micros(150);
 
 /// Streams of a rank: `--threads` times `--links`. A sender's number in a message has so many bits for them.
 pub(super) const STREAMS_MAX: usize = 1 << STREAM_BITS;
@@ -73,10 +73,6 @@ pub(super) const MAP_SIDE_MAX: usize = 64;
 
 /// Rows of a table on the page: flows, slow links, failures.
 pub(super) const ROWS_MAX: usize = 200;
-
-/// First port of the coordinator where a job's number chooses one, and how many there are.
-pub(super) const PORT_FIRST: u16 = 17_000;
-pub(super) const PORTS: u32 = 1000;
 
 /// Flows of one measurement that a report keeps: the all-to-all of a thousand ranks has a million.
 pub(super) const FLOWS_MAX: usize = 2000;

@@ -4,12 +4,14 @@
 mod coordinator;
 mod counters;
 mod csv;
+mod heat;
 mod limits;
 mod matrix;
 mod options;
 mod output;
 mod page;
 mod plan;
+mod plots;
 mod protocol;
 mod rank;
 mod report;
@@ -21,6 +23,7 @@ mod table;
 mod usage;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::Path;
 use std::time::Instant;
 
 use super::note_debug_build;
@@ -108,6 +111,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let _ = own.join();
     sink.finish(&cluster)?;
     judge(verdict)
+}
+
+impl Cluster {
+    /// Writes the page, or prints it.
+    pub(super) fn put_page(&self, path: Option<&Path>) -> Result<(), Failure> {
+        let page = page::of(self);
+        match path {
+            None => crate::info::print(&page),
+            Some(path) => std::fs::write(path, page).map_err(|error| {
+                Failure::Failed(format!("cannot write {}: {error}; is the disk full?", path.display()))
+            }),
+        }
+    }
 }
 
 /// All that both sides of a protocol must agree on.

@@ -54,13 +54,16 @@ fn template(transport: &str) -> String {
 
 fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology, url: &str) {
     // On a wire that goes one way there is one topology.
+    let one_link = [1];
+    // A subscriber hears everything over each of its links.
+    let links = if topology == Topology::FanOut { &one_link[..] } else { &options.links };
     if topology != Topology::FanOut && is_one_way(&url.replace("{address}", "127.0.0.1")) {
         return;
     }
     let rounds = if topology == Topology::Matrix { rounds(ranks, options.one_at_a_time) } else { 0 };
     for kind in kinds(topology, options.only) {
         for &parts in &options.parts {
-            for &links in &options.links {
+            for &links in links {
                 for &threads in &options.threads {
                     for &hwm in &options.hwms {
                         for &size in &options.sizes {

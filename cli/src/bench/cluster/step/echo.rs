@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use fabriq::{Error, Frame, Message, Socket, SocketType};
+use fabriq::{Error, Frame, Message, PollItem, Socket, SocketType};
 use hdrhistogram::Histogram;
 
 use super::super::limits::{IDLE_LOOK, SLEEP_SLACK, UNDER_WAY_MAX};
@@ -283,11 +283,19 @@ impl Client {
                 }
             }
             let idle = intended(number).saturating_duration_since(now);
-            if under_way == 0 && idle > SLEEP_SLACK {
-                // Nothing under way: sleep, but not into the next message's time, nor past an order.
-                std::thread::sleep((idle - SLEEP_SLACK).min(IDLE_LOOK));
+            if idle > SLEEP_SLACK && !came {
+                // Waits for replies, but not into the next message's time, nor past an order.
+                let waiting = self.targets.iter().flat_map(|target| &target.lines);
+                let waiting = waiting.filter(|line| !line.intended.is_empty());
+                let mut items: Vec<_> = waiting.map(|line| PollItem::readable(&line.socket)).collect();
+                match fabriq::poll(&mut items, Some((idle - SLEEP_SLACK).min(IDLE_LOOK))) {
+                    Ok(_) | Err(Error::Interrupted) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if under_way == 0 {
                 last = Instant::now();
-            } else if under_way > 0 && !came {
+            } else if !came {
                 if now.saturating_duration_since(last) > floor.task.patience {
                     let waiting = self
                         .targets
