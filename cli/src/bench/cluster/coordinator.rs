@@ -318,7 +318,8 @@ impl Coordinator {
             if matches!(self.members[rank as usize], Standing::Awaited) {
                 self.members[rank as usize] = Standing::Out { hears: false };
                 let why = format!(
-                    "it did not come within {time}; see what its process says, or give more with --join"
+                    "{}: it did not come within {time}; see what its process says, or give more with --join",
+                    rank_text(rank)
                 );
                 self.fault(None, Some(rank), why);
             }

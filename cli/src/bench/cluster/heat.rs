@@ -25,6 +25,8 @@ pub(super) struct Map<'a> {
     pub(super) title: &'a str,
     pub(super) cells: &'a Cells,
     pub(super) slow: &'a Slow,
+    /// What the better links do; 0: not known.
+    pub(super) usual: f64,
     /// Whether more is better.
     pub(super) more_is_better: bool,
     /// A figure as people read it.
@@ -141,14 +143,11 @@ impl Map<'_> {
 
     /// Of all links between two groups the worst, its figure, and how many times worse than the better links it is.
     fn worst(&self, from: &[u32], to: &[u32]) -> Option<((u32, u32), f64, f64)> {
+        let usual = self.usual;
         let times = |value: f64| {
-            let times = if self.more_is_better {
-                self.slow.usual / value.max(1e-12)
-            } else {
-                value / self.slow.usual
-            };
+            let times = if self.more_is_better { usual / value.max(1e-12) } else { value / usual };
             // Of too few links nobody knows what is usual.
-            if self.slow.usual > 0.0 { times } else { 1.0 }
+            if usual > 0.0 { times } else { 1.0 }
         };
         let links = from.iter().flat_map(|&from| to.iter().map(move |&to| (from, to)));
         let found = links.filter_map(|link| Some((link, *self.cells.get(&link)?)));
@@ -171,19 +170,19 @@ mod tests {
 
     use super::*;
 
-/// How many cells there are of each colour.
-fn colours(svg: &str) -> BTreeMap<usize, usize> {
-    let mut colours = BTreeMap::new();
-    // But for the legend, which has no title.
-    for rect in svg
-        .split("<rect class=\"cell h")
-        .skip(1)
-        .filter(|rect| rect.split("/>").next().is_some_and(|tag| tag.contains("<title>")))
-    {
-        *colours.entry(rect[..1].parse().unwrap()).or_default() += 1;
+    /// How many cells there are of each colour.
+    fn colours(svg: &str) -> BTreeMap<usize, usize> {
+        let mut colours = BTreeMap::new();
+        // But for the legend, which has no title.
+        for rect in svg
+            .split("<rect class=\"cell h")
+            .skip(1)
+            .filter(|rect| rect.split("/>").next().is_some_and(|tag| tag.contains("<title>")))
+        {
+            *colours.entry(rect[..1].parse().unwrap()).or_default() += 1;
+        }
+        colours
     }
-    colours
-}
 
     fn svg(ranks: u32, figure: impl Fn(u32, u32) -> f64) -> String {
         let ways = (0..ranks).flat_map(|from| (0..ranks).map(move |to| (from, to)));
@@ -191,7 +190,16 @@ fn colours(svg: &str) -> BTreeMap<usize, usize> {
             ways.filter(|(from, to)| from != to).map(|(a, b)| ((a, b), figure(a, b))).collect();
         let slow = Slow::new(&cells, true);
         let text = |value: f64| format!("{value:.1} GB/s");
-        Map { id: "m", title: "a < b", cells: &cells, slow: &slow, more_is_better: true, text: &text }.svg()
+        Map {
+            id: "m",
+            title: "a < b",
+            cells: &cells,
+            slow: &slow,
+            usual: slow.usual,
+            more_is_better: true,
+            text: &text,
+        }
+        .svg()
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub(super) const WARM_WINDOWS: u32 = 20;
 pub(super) const STEADY_WINDOWS: usize = 4;
 pub(super) const STEADY_SHARE: f64 = 0.05;
 
-/// What may wait in all queues of a receiver, in bytes, and messages in each; `--hwm` takes their place.
-pub(super) const QUEUED_BYTES: usize = 64 << 20;
+/// What may wait in all queues of a receiver, in bytes, and messages in each; `--hwm` takes their place. More than any wire
+/// holds, and little enough for a slow one to carry in a second or two once a measurement is over.
+pub(super) const QUEUED_BYTES: usize = 16 << 20;
 pub(super) const QUEUED_MESSAGES: usize = 1000;
 pub(super) const QUEUED_MESSAGES_MIN: usize = 4;
 

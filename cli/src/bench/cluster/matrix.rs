@@ -1,7 +1,10 @@
 //! The matrices of a run: the rounds of each put together, a figure for each link. Measures nothing.
 
+use std::collections::BTreeMap;
+
 use super::output::title;
 use super::plan::Item;
+use super::protocol::Windows;
 use super::report::{Cluster, Step};
 use super::slow::{Cells, Slow};
 use crate::bench::table::microseconds;
@@ -14,6 +17,8 @@ pub(super) struct Matrix {
     pub(super) item: Item,
     /// Median one-way latency in microseconds, both ways of a pair the same; or GB/s from one to the other.
     pub(super) cells: Cells,
+    /// The same figure of each pair's best window: noise makes parts of a measurement worse, a slow link all of it.
+    best: Cells,
     pub(super) is_latency: bool,
 }
 
@@ -26,7 +31,7 @@ impl Matrix {
             let is_latency = item.kind.is_latency();
             // Rounds of one matrix follow each other.
             if all.last().is_none_or(|last| last.item != item) {
-                all.push(Self { item, cells: Cells::new(), is_latency });
+                all.push(Self { item, cells: Cells::new(), best: Cells::new(), is_latency });
             }
             if let Some(matrix) = all.last_mut() {
                 matrix.add(step);
@@ -36,22 +41,36 @@ impl Matrix {
     }
 
     fn add(&mut self, step: &Step) {
-        for flow in step.flows.iter().filter(|flow| !flow.background) {
+        let windows: BTreeMap<u32, &Windows> =
+            step.ranks.iter().map(|rank| (rank.rank, &rank.windows)).collect();
+        for flow in step.flows.iter().filter(|flow| !flow.background && flow.messages > 0) {
             let Some(to) = flow.to else { continue };
+            // Who measures has no other flow in a round.
+            let of = |rank: u32| windows.get(&rank).map_or(&[][..], |windows| &windows.typical);
             match &flow.latency {
                 Some(latency) => {
-                    self.cells.insert((flow.from, to), latency.p50_us);
-                    self.cells.insert((to, flow.from), latency.p50_us);
+                    let best =
+                        of(flow.from).iter().copied().filter(|us| *us > 0.0).fold(latency.p50_us, f64::min);
+                    for link in [(flow.from, to), (to, flow.from)] {
+                        self.cells.insert(link, latency.p50_us);
+                        self.best.insert(link, best);
+                    }
                 }
                 None => {
+                    let rate = of(to).iter().copied().fold(flow.messages_per_second, f64::max);
                     self.cells.insert((flow.from, to), flow.gigabytes_per_second);
+                    self.best.insert((flow.from, to), rate * self.item.size as f64 / 1e9);
                 }
             }
         }
     }
 
-    pub(super) fn slow(&self) -> Slow {
-        Slow::new(&self.cells, !self.is_latency)
+    /// What is slow. Under load, a link's figure is that of the load; and within one host there are no links.
+    pub(super) fn slow(&self, cluster: &Cluster) -> Slow {
+        if self.item.rate.is_some() || self.item.background.is_some() || cluster.hosts().len() < 2 {
+            return Slow::default();
+        }
+        Slow::new(&self.best, !self.is_latency)
     }
 
     pub(super) fn title(&self) -> String {

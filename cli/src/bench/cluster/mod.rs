@@ -14,6 +14,7 @@ mod plan;
 mod plots;
 mod protocol;
 mod rank;
+mod ranks;
 mod report;
 mod serve;
 mod slow;
@@ -36,6 +37,7 @@ use options::Options;
 use output::Sink;
 use protocol::Hello;
 use rank::Rank;
+use ranks::Ranks;
 pub(super) use report::Cluster;
 use report::{Record, Run};
 use serve::Server;
@@ -51,23 +53,41 @@ struct Place {
 }
 
 impl Place {
+    /// What the arguments say, or else the launcher.
     fn new(args: &Args) -> Result<Self, Failure> {
-        let (Some(rank), Some(ranks)) = (args.rank, args.ranks) else {
-            return Err(Failure::Usage(
-                "nobody says which rank this is: start it by srun or mpirun, or say --rank, --ranks and --coordinator"
-                    .to_owned(),
-            ));
+        let place = match (args.rank, args.ranks) {
+            (Some(rank), Some(ranks)) => {
+                let coordinator = args.coordinator.clone().ok_or_else(|| {
+                    Failure::Usage(
+                        "nobody says where rank 0 is: add --coordinator tcp://HOST:PORT, the same for all ranks".to_owned(),
+                    )
+                })?;
+                Self { rank, ranks, coordinator, launcher: "by hand".to_owned() }
+            }
+            _ => {
+                let said = Ranks::of_this_process()?;
+                let coordinator = match &args.coordinator {
+                    Some(url) => url.clone(),
+                    None => match said.misplaced(&Host::new().name) {
+                        Some(failure) => return Err(failure),
+                        None => said.coordinator()?,
+                    },
+                };
+                let job = said.job.as_ref().map(|job| format!(", job {job}")).unwrap_or_default();
+                let launcher = format!("{}{job}", said.launcher);
+                Self { rank: said.rank, ranks: said.size, coordinator, launcher }
+            }
         };
-        let Some(coordinator) = args.coordinator.clone() else {
-            return Err(Failure::Usage(
-                "nobody says where rank 0 is: add --coordinator tcp://HOST:PORT, the same for all ranks"
-                    .to_owned(),
-            ));
-        };
-        if rank >= ranks {
-            return Err(Failure::Usage(format!("--rank {rank}: ranks are 0 to {}", ranks - 1)));
+        if place.rank >= place.ranks {
+            return Err(Failure::Usage(format!("--rank {}: ranks are 0 to {}", place.rank, place.ranks - 1)));
         }
-        Ok(Self { rank, ranks, coordinator, launcher: "by hand".to_owned() })
+        if !place.coordinator.starts_with("tcp://") {
+            return Err(Failure::Usage(format!(
+                "--coordinator {}: ranks meet over tcp, as in tcp://HOST:5555; --transport says what is measured",
+                place.coordinator
+            )));
+        }
+        Ok(place)
     }
 }
 
@@ -106,11 +126,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let own = thread
         .spawn(move || own.run())
         .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
-    let (cluster, verdict, sink) = server.lead(coordinator, sink, Cluster::new(run))?;
+    let mut cluster = Cluster::new(run);
+    let led = server.lead(coordinator, &mut sink, &mut cluster);
     // What it has to say, its coordinator has said.
     let _ = own.join();
-    sink.finish(&cluster)?;
-    judge(verdict)
+    let written = sink.finish(&cluster);
+    judge(led?).and_then(|()| written)
 }
 
 impl Cluster {

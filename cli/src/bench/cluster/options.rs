@@ -102,7 +102,7 @@ pub(in crate::bench) struct Args {
     #[arg(long = "threads", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Vec<u32>,
 
-    /// High-water mark, in messages each way; 0 is no limit; repeatable [default: 1000, or 64 MiB of larger messages]
+    /// High-water mark, in messages each way; 0 is no limit; repeatable [default: 1000, or 16 MiB of larger messages]
     #[arg(long = "hwm", value_name = "MESSAGES")]
     hwms: Vec<u32>,
 

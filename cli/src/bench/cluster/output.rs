@@ -90,16 +90,16 @@ impl Sink {
 
     /// Writes a record, and shows it.
     pub(super) fn record(&mut self, record: &Record) -> Result<(), Failure> {
+        let json = serde_json::to_string(record)
+            .map_err(|error| Failure::Failed(format!("cannot write a record: {error}")))?;
+        let written = self.lines.as_mut().map_or(Ok(()), |lines| lines.put(&(json + "\n")));
         match record {
             Record::Step(step) => self.say(&self.line(step)),
             Record::Fault(fault) => self.say(&format!("FAILED {}", fault.why)),
             Record::Skipped(skipped) => self.say(&format!("skipped: {}", skipped.why)),
             Record::Run(_) | Record::Rank(_) | Record::End(_) => {}
         }
-        let Some(lines) = &mut self.lines else { return Ok(()) };
-        let json = serde_json::to_string(record)
-            .map_err(|error| Failure::Failed(format!("cannot write a record: {error}")))?;
-        lines.put(&(json + "\n"))
+        written
     }
 
     fn say(&self, text: &str) {

@@ -12,6 +12,7 @@ use super::plan::Item;
 use super::plots;
 use super::protocol::Kind;
 use super::report::{Cluster, Step};
+use super::slow::Slow;
 use super::table::overload;
 use crate::bench::html::plot::escaped;
 use crate::bench::html::{FOOT, figures, head, microseconds, ratio, table, utc};
@@ -35,7 +36,7 @@ pub(super) fn of(cluster: &Cluster) -> String {
         page += "<p class=\"warning\">Nothing was measured.</p>\n";
     }
     page += &summary(cluster);
-    page += &maps(&matrices);
+    page += &maps(cluster, &matrices);
     let sweeps = plots::sweeps(cluster);
     if !sweeps.is_empty() {
         page += "<h2>By message size</h2>\n<p class=\"how\">All flows of a topology together: the median of all messages, and the \
@@ -99,7 +100,7 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
         warnings.push("This is a debug build, several times slower than a release build.".to_owned());
     }
     for matrix in matrices {
-        let said = matrix.slow().sentences(|rank| cluster.name(rank));
+        let said = matrix.slow(cluster).sentences(!matrix.is_latency, |rank| cluster.name(rank));
         let all = said.len();
         let said = said.into_iter().take(8).map(|sentence| format!("Slow ({}): {sentence}.", matrix.title()));
         warnings.extend(said);
@@ -115,6 +116,10 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
                 units::per_second(asked),
                 units::per_second(reached)
             ));
+        }
+        if step.empty_flows() > 0 {
+            let flows = count(step.empty_flows(), "flow");
+            warnings.push(format!("{}: {flows} brought no message in the time measured.", title(&step.item)));
         }
         if let Some(lost) = step.total.lost.filter(|lost| *lost > 0) {
             warnings.push(format!(
@@ -214,7 +219,7 @@ fn summary(cluster: &Cluster) -> String {
     text
 }
 
-fn maps(matrices: &[Matrix]) -> String {
+fn maps(cluster: &Cluster, matrices: &[Matrix]) -> String {
     if matrices.is_empty() {
         return String::new();
     }
@@ -226,12 +231,13 @@ fn maps(matrices: &[Matrix]) -> String {
     for (at, matrix) in matrices.iter().enumerate() {
         let unit = if matrix.is_latency { "" } else { ", GB/s" };
         let title = format!("{}{unit}", matrix.title());
-        let (id, slow) = (format!("map-{at}"), matrix.slow());
+        let (id, slow) = (format!("map-{at}"), matrix.slow(cluster));
         let map = Map {
             id: &id,
             title: &title,
             cells: &matrix.cells,
             slow: &slow,
+            usual: Slow::new(&matrix.cells, !matrix.is_latency).usual,
             more_is_better: !matrix.is_latency,
             text: &|value| matrix.text(value).replace(" us", " µs"),
         };

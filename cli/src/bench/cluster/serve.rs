@@ -63,13 +63,13 @@ impl Server {
         Ok(Self { context, socket, happened, endpoint })
     }
 
-    /// Leads the run to its end.
+    /// Leads the run to its end. A failure is of the records' file alone; the run ends with it, in order.
     pub(super) fn lead(
         self,
         mut coordinator: Coordinator,
-        mut sink: Sink,
-        mut cluster: Cluster,
-    ) -> Result<(Cluster, Verdict, Sink), Failure> {
+        sink: &mut Sink,
+        cluster: &mut Cluster,
+    ) -> Result<Verdict, Failure> {
         let mut broken = None;
         while !coordinator.is_over() {
             let input = match coordinator.deadline() {
@@ -83,19 +83,13 @@ impl Server {
                 Ok(input) => coordinator.handle(now, input),
                 Err(_) => coordinator.tick(now),
             }
-            self.put(&mut coordinator, &mut sink, &mut cluster, &mut broken);
+            self.put(&mut coordinator, sink, cluster, &mut broken);
         }
         drop(self.happened);
         self.context.shutdown();
         drop(self.socket);
         self.context.wait_until_sent(Some(FAREWELL));
-        match broken {
-            Some(failure) => Err(failure),
-            None => {
-                let verdict = coordinator.verdict();
-                Ok((cluster, verdict, sink))
-            }
-        }
+        broken.map_or(Ok(coordinator.verdict()), Err)
     }
 
     /// Does what is to be done, until that has no more consequences.

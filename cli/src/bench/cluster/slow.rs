@@ -47,8 +47,8 @@ impl Slow {
         Self { usual, links, ranks }
     }
 
-    /// In words, for a list; empty if nothing is slow.
-    pub(super) fn sentences(&self, name: impl Fn(u32) -> String) -> Vec<String> {
+    /// In words, for a list; empty if nothing is slow. `directed`: a link may differ by its direction.
+    pub(super) fn sentences(&self, directed: bool, name: impl Fn(u32) -> String) -> Vec<String> {
         let mut said = Vec::new();
         for &rank in &self.ranks {
             let own = self.links.iter().filter(|link| link.0.0 == rank || link.0.1 == rank);
@@ -62,6 +62,7 @@ impl Slow {
         let mut alone: Vec<_> = self
             .links
             .iter()
+            .filter(|((from, to), _)| directed || from < to)
             .filter(|((from, to), _)| !self.ranks.contains(from) && !self.ranks.contains(to))
             .collect();
         alone.sort_by(|a, b| b.1.total_cmp(a.1));
@@ -89,7 +90,10 @@ mod tests {
     #[test]
     fn equal_links_are_not_slow() {
         let found = Slow::new(&cells(8, |from, to| 10.0 + 0.1 * f64::from(from + to)), true);
-        assert!(found.links.is_empty() && found.sentences(|rank| rank.to_string()).is_empty(), "{found:?}");
+        assert!(
+            found.links.is_empty() && found.sentences(true, |rank| rank.to_string()).is_empty(),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -97,7 +101,7 @@ mod tests {
         let found = Slow::new(&cells(4, |from, to| if (from, to) == (1, 3) { 2.0 } else { 10.0 }), true);
         assert_eq!(found.links, BTreeMap::from([((1, 3), 5.0)]));
         assert_eq!(
-            found.sentences(|rank| format!("n{rank}")),
+            found.sentences(true, |rank| format!("n{rank}")),
             ["the link from n1 to n3 is 5.0 times slower than the better ones"]
         );
     }
@@ -110,7 +114,7 @@ mod tests {
             assert_eq!((found.usual, &found.ranks), (usual, &BTreeSet::from([2])));
             assert_eq!(found.links.len(), 6);
             assert_eq!(
-                found.sentences(|rank| format!("n{rank}")),
+                found.sentences(true, |rank| format!("n{rank}")),
                 ["all links of n2 are 5.0 to 5.0 times slower than the better ones"]
             );
         }

@@ -57,7 +57,7 @@ pub(super) fn of(cluster: &Cluster) -> String {
         let _ = writeln!(text, "{title:<width$}  {figures}");
     }
     for matrix in &matrices {
-        for sentence in matrix.slow().sentences(|rank| cluster.name(rank)) {
+        for sentence in matrix.slow(cluster).sentences(!matrix.is_latency, |rank| cluster.name(rank)) {
             let _ = writeln!(text, "SLOW {}: {sentence}", matrix.title());
         }
     }
@@ -71,6 +71,13 @@ pub(super) fn of(cluster: &Cluster) -> String {
                 units::per_second(reached)
             );
         }
+    }
+    for step in cluster.steps.iter().filter(|step| step.empty_flows() > 0) {
+        let (title, flows) = (title(&step.item), step.empty_flows());
+        let _ = writeln!(
+            text,
+            "{title}: {flows} flows brought no message in the time measured; give more --duration"
+        );
     }
     for skipped in &cluster.skipped {
         let _ = writeln!(text, "skipped: {}", skipped.why);

@@ -35,7 +35,7 @@ pub(super) struct Ends {
     /// Subscribers of multicast groups, each with the flow whose source it waits for.
     listeners: Vec<(Socket, Monitor, Flow)>,
     /// Dials that are under way.
-    waiting: Vec<(Monitor, String)>,
+    waiting: Vec<(Monitor, Vec<String>)>,
 }
 
 impl Opening<'_> {
@@ -175,13 +175,13 @@ impl Opening<'_> {
         for (traffic, endpoints) in self.task.traffics.iter().zip(endpoints) {
             self.connect_traffic(traffic, endpoints, ends)?;
         }
-        for (monitor, url) in std::mem::take(&mut ends.waiting) {
-            self.wait_ready(&monitor, &url)?;
+        for (monitor, urls) in std::mem::take(&mut ends.waiting) {
+            self.wait_ready(&monitor, urls)?;
         }
         let published = self.task.traffics.iter().find(|traffic| traffic.kind == Kind::Publish);
         let Some(traffic) = published else { return Ok(()) };
         for (socket, monitor, flow) in std::mem::take(&mut ends.listeners) {
-            self.wait_ready(&monitor, &self.url(traffic))?;
+            self.wait_ready(&monitor, vec![self.url(traffic)])?;
             ends.actors.push(Box::new(self.sink(socket, traffic, &[&flow], 0..1, Some(monitor))?));
         }
         for (socket, subscribers, thread) in std::mem::take(&mut ends.publishers) {
@@ -216,11 +216,13 @@ impl Opening<'_> {
                     };
                     for group in groups {
                         let mut sockets = Vec::new();
-                        for _ in 0..traffic.links {
+                        // A DEALER's servers would answer out of turn, so that each has a socket of its own then.
+                        let together = if traffic.rate.is_some() { 1 } else { group.len() };
+                        for servers in (0..traffic.links).flat_map(|_| group.chunks(together)) {
                             let socket = self.socket(kind, traffic, 1)?;
-                            for flow in group {
-                                self.dial(&socket, at(flow.to, thread)?, ends)?;
-                            }
+                            let urls: Result<Vec<_>, _> =
+                                servers.iter().map(|flow| at(flow.to, thread)).collect();
+                            self.dial(&socket, &urls?, ends)?;
                             sockets.push(socket);
                         }
                         let to = (group.len() == 1).then(|| group[0].to);
@@ -245,7 +247,7 @@ impl Opening<'_> {
                         rings.push(Ring::of_sender(self.context, frame, sender, slots)?);
                         for flow in &outgoing {
                             let socket = self.socket(SocketType::Push, traffic, 1)?;
-                            self.dial(&socket, at(flow.to, thread)?, ends)?;
+                            self.dial(&socket, &[at(flow.to, thread)?], ends)?;
                             lines.push(Line {
                                 socket,
                                 sender,
@@ -271,7 +273,7 @@ impl Opening<'_> {
                     for thread in 0..traffic.threads {
                         let socket = self.socket(SocketType::Sub, traffic, 1)?;
                         socket.subscribe("")?;
-                        self.dial(&socket, at(flow.from, thread)?, ends)?;
+                        self.dial(&socket, &[at(flow.from, thread)?], ends)?;
                         let streams = thread..thread + 1;
                         ends.actors.push(Box::new(self.sink(socket, traffic, &[flow], streams, None)?));
                     }
@@ -300,29 +302,36 @@ impl Opening<'_> {
         Ok(Source { lines, rings, parts: traffic.parts, size: traffic.size, lossy })
     }
 
-    fn dial(&self, socket: &Socket, url: &str, ends: &mut Ends) -> Result<(), Failure> {
+    fn dial(&self, socket: &Socket, urls: &[&String], ends: &mut Ends) -> Result<(), Failure> {
         let monitor = socket.monitor()?;
-        socket.connect(url)?;
-        ends.waiting.push((monitor, url.to_owned()));
+        urls.iter().try_for_each(|url| socket.connect(url))?;
+        ends.waiting.push((monitor, urls.iter().map(|url| (*url).clone()).collect()));
         Ok(())
     }
 
-    /// Waits until a dialled peer is ready.
-    fn wait_ready(&self, monitor: &Monitor, url: &str) -> Result<(), Failure> {
+    /// Waits until all peers that a socket has dialled are ready.
+    fn wait_ready(&self, monitor: &Monitor, mut urls: Vec<String>) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut why = "nobody answers".to_owned();
         while begun.elapsed() < self.task.patience {
             self.check_aborted()?;
-            match monitor.next_timeout(IDLE_LOOK).map(|event| event.kind) {
-                Some(EventKind::HandshakeSucceeded) => return Ok(()),
-                Some(EventKind::ConnectFailed(error)) => why = error.to_string(),
-                Some(EventKind::HandshakeFailed(reason)) => why = reason.to_string(),
+            let Some(event) = monitor.next_timeout(IDLE_LOOK) else { continue };
+            match event.kind {
+                EventKind::HandshakeSucceeded => {
+                    // A source of a multicast group has a name of its own.
+                    urls.retain(|url| !event.endpoint.starts_with(url.as_str()));
+                    if urls.is_empty() {
+                        return Ok(());
+                    }
+                }
+                EventKind::ConnectFailed(error) => why = error.to_string(),
+                EventKind::HandshakeFailed(reason) => why = reason.to_string(),
                 _ => {}
             }
         }
-        let time = crate::units::time(self.task.patience);
+        let (time, urls) = (crate::units::time(self.task.patience), urls.join(", "));
         Err(Failure::TimedOut(format!(
-            "{url}: no connection within {time}: {why}; can this host reach that address (firewall, subnet)?"
+            "{urls}: no connection within {time}: {why}; can this host reach that address (firewall, subnet)?"
         )))
     }
 
