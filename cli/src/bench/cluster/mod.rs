@@ -4,6 +4,7 @@
 mod coordinator;
 mod counters;
 mod csv;
+mod environment;
 mod heat;
 mod limits;
 mod matrix;
@@ -32,6 +33,7 @@ use crate::failure::Failure;
 use crate::info::Host;
 use crate::schemes;
 use coordinator::{Coordinator, Verdict};
+use environment::Environment;
 pub(super) use options::Args;
 use options::Options;
 use output::Sink;
@@ -95,7 +97,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = Options::new(args)?;
     let place = Place::new(args)?;
     let rank = |coordinator: String| {
-        let environment = Host::new();
+        let environment = Environment::of_this_host();
         let join = options.join;
         let options = serde_json::to_value(&options)
             .map_err(|error| Failure::Failed(format!("cannot write the options: {error}")))?;
@@ -103,7 +105,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let lacks = lacks.into_iter().filter_map(|scheme| Some((scheme.scheme.to_owned(), scheme.why?)));
         let hello = Hello {
             version: version(),
-            host: environment.name.clone(),
+            host: environment.host.name.clone(),
             pid: std::process::id(),
             options,
             lacks: lacks.collect(),

@@ -406,21 +406,7 @@ fn environment(cluster: &Cluster) -> String {
         ),
         ("transports".to_owned(), run.options.transports.join(", ")),
     ];
-    // Hosts that are alike are said once.
-    let mut alike: BTreeMap<Vec<(&str, String)>, Vec<u32>> = BTreeMap::new();
-    for rank in &cluster.ranks {
-        let mut own = rank.environment.facts();
-        own.retain(|fact| !["host", "fabriq"].contains(&fact.0));
-        alike.entry(own).or_default().push(rank.rank);
-    }
-    for (own, ranks) in alike {
-        let who = if ranks.len() == cluster.ranks.len() {
-            "all hosts".to_owned()
-        } else {
-            format!("rank {}", ranges(&ranks))
-        };
-        facts.extend(own.into_iter().map(|(name, fact)| (format!("{name}, {who}"), fact)));
-    }
+    facts.extend(hosts(cluster));
     let mut raw: Vec<_> = cluster
         .steps
         .iter()
@@ -446,6 +432,49 @@ fn environment(cluster: &Cluster) -> String {
         let _ = writeln!(text, "<dt>{}</dt><dd>{}</dd>", escaped(&name), escaped(&fact));
     }
     text + "</dl>\n"
+}
+
+/// Facts of all hosts, each said once of all ranks that share it.
+fn hosts(cluster: &Cluster) -> Vec<(String, String)> {
+    type Shared = Vec<(String, Vec<u32>)>;
+    let mut all: Vec<(String, Shared)> = Vec::new();
+    for rank in &cluster.ranks {
+        for (name, fact) in rank.environment.facts() {
+            if ["host", "fabriq"].contains(&&*name) {
+                continue;
+            }
+            let at = all.iter().position(|known| known.0 == name).unwrap_or_else(|| {
+                all.push((name, Vec::new()));
+                all.len() - 1
+            });
+            match all[at].1.iter_mut().find(|known| known.0 == fact) {
+                Some(known) => known.1.push(rank.rank),
+                None => all[at].1.push((fact, vec![rank.rank])),
+            }
+        }
+    }
+    let count = cluster.ranks.len();
+    let said = all.into_iter().flat_map(|(name, shared)| {
+        let left_out = shared.len().saturating_sub(ROWS_MAX);
+        let mut said: Vec<_> = shared
+            .into_iter()
+            .take(ROWS_MAX)
+            .map(|(fact, mut ranks)| {
+                ranks.sort_unstable();
+                let who = if ranks.len() == count {
+                    "all hosts".to_owned()
+                } else {
+                    format!("rank {}", ranges(&ranks))
+                };
+                (format!("{name}, {who}"), fact)
+            })
+            .collect();
+        if left_out > 0 {
+            said.push((name, format!("and {left_out} more, which the JSON has")));
+        }
+        said
+    });
+    said.collect()
 }
 
 /// `0-3, 7`.

@@ -30,8 +30,8 @@ use fabriq::Message;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::environment::Environment;
 use crate::failure::Failure;
-use crate::info::Host as Environment;
 
 /// First part of every message. The number changes with what stands in the second.
 pub(super) const MARK: &str = "fabriq cluster 1";

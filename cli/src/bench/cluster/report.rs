@@ -8,13 +8,13 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::environment::Environment;
 use super::limits::FLOWS_MAX;
 use super::options::{Options, Topology};
 use super::plan::Item;
 use super::protocol::{FlowFound, Found, Hello, Kind, Usage, Windows};
 use crate::bench::report::{Quantile, distribution};
 use crate::failure::Failure;
-use crate::info::Host as Environment;
 
 /// What every document and first record says it is.
 pub(in crate::bench) const FORMAT: &str = "fabriq cluster report 1";

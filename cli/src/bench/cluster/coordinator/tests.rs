@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::*;
+use crate::bench::cluster::environment::Environment;
 use crate::bench::cluster::options::tests::options;
 use crate::bench::cluster::protocol::{FlowFound, Kind};
-use crate::info::Host;
 
 /// What a simulated rank does instead of what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,7 @@ struct World {
     orders: usize,
     /// Flows of each step, as its ranks were told.
     flows: BTreeMap<u32, BTreeSet<Flow>>,
+    environment: Environment,
 }
 
 impl World {
@@ -54,6 +55,7 @@ impl World {
             goodbyes: BTreeSet::new(),
             orders: 0,
             flows: BTreeMap::new(),
+            environment: Environment::of_this_host(),
         }
     }
 
@@ -75,7 +77,7 @@ impl World {
             pid: 1,
             options: told,
             lacks,
-            environment: Host::new(),
+            environment: self.environment.clone(),
         }))
     }
 
