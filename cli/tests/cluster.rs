@@ -161,6 +161,14 @@ fn every_topology_is_measured_and_verified_and_the_files_are_there() {
         let again = run(&["bench", "report", out("all").with_extension(ending).to_str().unwrap()]).printed();
         assert_eq!(again, page, "{ending}");
     }
+    // With itself, nothing is slower; what is no cluster's is refused.
+    let json = out("all").with_extension("json");
+    let compared = run(&["bench", "compare", json.to_str().unwrap(), json.to_str().unwrap()]).printed();
+    assert!(compared.contains("tcp incast latency") && compared.contains("0 are slower"), "{compared}");
+    let other = out("all-other.json");
+    std::fs::write(&other, "{}").unwrap();
+    let said = run(&["bench", "compare", json.to_str().unwrap(), other.to_str().unwrap()]).failed(2);
+    assert!(said.contains("compare reports of one kind"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `fabriq bench cluster`: all topologies between the ranks that a site's own launcher has started. Says who this process is,
 //! and starts its part; each rank measures in `step`, rank 0 also leads in `coordinator`.
 
+mod compare;
 mod coordinator;
 mod counters;
 mod csv;
@@ -32,6 +33,7 @@ use super::note_debug_build;
 use crate::failure::Failure;
 use crate::info::Host;
 use crate::schemes;
+pub(super) use compare::compared;
 use coordinator::{Coordinator, Verdict};
 use environment::Environment;
 pub(super) use options::Args;
@@ -133,7 +135,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // What it has to say, its coordinator has said.
     let _ = own.join();
     let written = sink.finish(&cluster);
-    judge(led?).and_then(|()| written)
+    judge(led?).and(written)
 }
 
 impl Cluster {

@@ -265,13 +265,21 @@ impl Options {
 
     /// What another rank was told otherwise, if anything.
     pub(super) fn difference(&self, other: &Value) -> Option<String> {
-        let own = serde_json::to_value(self).unwrap_or_default();
-        let (Value::Object(own), Value::Object(other)) = (&own, other) else {
-            return Some("its options cannot be read".to_owned());
-        };
-        let (name, value) = own.iter().find(|(name, value)| other.get(*name) != Some(value))?;
-        let its = other.get(name).unwrap_or(&Value::Null);
+        let (name, value, its) = self.differing(other).next()?;
         Some(format!("its `{name}` is {its}, and that of rank 0 is {value}"))
+    }
+
+    /// Options that are not alike: name, this, other.
+    pub(super) fn differing(&self, other: &Value) -> impl Iterator<Item = (String, Value, Value)> {
+        let own = match serde_json::to_value(self) {
+            Ok(Value::Object(own)) => own,
+            _ => serde_json::Map::new(),
+        };
+        let differs = |(name, value): (String, Value)| {
+            let its = other.get(&name).cloned().unwrap_or(Value::Null);
+            (its != value).then_some((name, value, its))
+        };
+        own.into_iter().filter_map(differs)
     }
 
     /// The longest that a measurement may take.

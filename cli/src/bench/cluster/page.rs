@@ -10,8 +10,8 @@ use super::matrix::Matrix;
 use super::output::title;
 use super::plan::Item;
 use super::plots;
-use super::protocol::Kind;
-use super::report::{Cluster, Step};
+use super::protocol::{Kind, Usage};
+use super::report::{Cluster, Latency, RankFigures, Step};
 use super::slow::Slow;
 use super::table::overload;
 use crate::bench::html::plot::escaped;
@@ -189,10 +189,8 @@ fn summary(cluster: &Cluster) -> String {
             ratio(step.and_then(|step| cluster.raw_beside(step)).and_then(|raw| raw.total.ratio))
         };
         let (latency, rate, bytes) = (find(true, small), find(false, small), find(false, large));
-        if latency.or(rate).or(bytes).is_none() {
-            return None;
-        }
-        let us = |figure: fn(&super::report::Latency) -> f64| {
+        latency.or(rate).or(bytes)?;
+        let us = |figure: fn(&Latency) -> f64| {
             let found = latency.and_then(|step| step.total.latency.as_ref());
             found.map_or(NONE.to_owned(), |latency| microseconds(figure(latency)))
         };
@@ -269,7 +267,7 @@ fn all_figures(cluster: &Cluster) -> String {
         "lost",
         "x raw",
     ];
-    let us = |step: &Step, figure: fn(&super::report::Latency) -> f64| {
+    let us = |step: &Step, figure: fn(&Latency) -> f64| {
         step.total.latency.as_ref().map_or(NONE.to_owned(), |latency| microseconds(figure(latency)))
     };
     let rows = cluster.steps.iter().map(|step| {
@@ -314,7 +312,7 @@ fn all_flows(cluster: &Cluster) -> String {
         }
         left_out += step.flows_left_out + flows.len().saturating_sub(ROWS_MAX);
         for flow in flows.into_iter().take(ROWS_MAX) {
-            let us = |figure: fn(&super::report::Latency) -> f64| {
+            let us = |figure: fn(&Latency) -> f64| {
                 flow.latency.as_ref().map_or(NONE.to_owned(), |latency| microseconds(figure(latency)))
             };
             let what = if flow.background { "background".to_owned() } else { step.item.what() };
@@ -348,36 +346,49 @@ fn all_flows(cluster: &Cluster) -> String {
     )
 }
 
-/// What each rank took, over all measurements.
+/// What a rank took, all measurements together.
+#[derive(Default)]
+struct Taken {
+    usage: Usage,
+    counters: BTreeMap<String, u64>,
+}
+
+impl Taken {
+    fn add(&mut self, rank: &RankFigures) {
+        let (sum, usage) = (&mut self.usage, &rank.usage);
+        sum.cpu_seconds += usage.cpu_seconds;
+        sum.seconds += usage.seconds;
+        sum.voluntary_switches += usage.voluntary_switches;
+        sum.involuntary_switches += usage.involuntary_switches;
+        sum.resident_bytes = sum.resident_bytes.max(usage.resident_bytes);
+        sum.pinned_bytes = sum.pinned_bytes.max(usage.pinned_bytes);
+        for (name, by) in &rank.counters {
+            *self.counters.entry(name.clone()).or_default() += by;
+        }
+    }
+}
+
+/// A row for each rank, with what it took.
 fn ranks(cluster: &Cluster) -> String {
     let columns =
         ["rank", "host", "CPU s", "of s", "waits", "preempted", "memory", "pinned", "counters that grew"]
             .map(str::to_owned);
-    let mut of: BTreeMap<u32, (f64, f64, u64, u64, u64, u64, BTreeMap<String, u64>)> = BTreeMap::new();
+    let mut of: BTreeMap<u32, Taken> = BTreeMap::new();
     for rank in cluster.steps.iter().flat_map(|step| &step.ranks) {
-        let sum = of.entry(rank.rank).or_default();
-        sum.0 += rank.usage.cpu_seconds;
-        sum.1 += rank.usage.seconds;
-        sum.2 += rank.usage.voluntary_switches;
-        sum.3 += rank.usage.involuntary_switches;
-        sum.4 = sum.4.max(rank.usage.resident_bytes);
-        sum.5 = sum.5.max(rank.usage.pinned_bytes);
-        for (name, by) in &rank.counters {
-            *sum.6.entry(name.clone()).or_default() += by;
-        }
+        of.entry(rank.rank).or_default().add(rank);
     }
     let rows = cluster.ranks.iter().take(ROWS_MAX).map(|rank| {
-        let sum = of.remove(&rank.rank).unwrap_or_default();
-        let counters: Vec<_> = sum.6.iter().map(|(name, by)| format!("{name} {by}")).collect();
+        let Taken { usage, counters } = of.remove(&rank.rank).unwrap_or_default();
+        let counters: Vec<_> = counters.iter().map(|(name, by)| format!("{name} {by}")).collect();
         vec![
             rank.rank.to_string(),
             rank.host.clone(),
-            format!("{:.2}", sum.0),
-            format!("{:.2}", sum.1),
-            sum.2.to_string(),
-            sum.3.to_string(),
-            units::bytes(sum.4),
-            units::bytes(sum.5),
+            format!("{:.2}", usage.cpu_seconds),
+            format!("{:.2}", usage.seconds),
+            usage.voluntary_switches.to_string(),
+            usage.involuntary_switches.to_string(),
+            units::bytes(usage.resident_bytes),
+            units::bytes(usage.pinned_bytes),
             if counters.is_empty() { NONE.to_owned() } else { counters.join(", ") },
         ]
     });

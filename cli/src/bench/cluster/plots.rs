@@ -35,8 +35,9 @@ fn sizes(cluster: &Cluster) -> Vec<usize> {
 
 /// Latency and rates by size, a plot of each per transport, a line per topology.
 pub(super) fn sweeps(cluster: &Cluster) -> Vec<Plot> {
-    type Figure = fn(&Step) -> Option<f64>;
-    let figures: [(&str, &str, bool, Figure, fn(f64) -> String); 3] = [
+    // Its id, its name, whether it is latency, where it is, how it is written.
+    type Figure = (&'static str, &'static str, bool, fn(&Step) -> Option<f64>, fn(f64) -> String);
+    let figures: [Figure; 3] = [
         (
             "latency",
             "median latency, one way",

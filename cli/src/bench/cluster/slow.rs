@@ -35,15 +35,18 @@ impl Slow {
         let times = |value: f64| if more_is_better { usual / value.max(1e-12) } else { value / usual };
         let links: BTreeMap<_, _> =
             cells.iter().map(|(&link, &value)| (link, times(value))).filter(|link| link.1 > SLOW).collect();
-        let of = |rank: u32| move |link: &&(u32, u32)| link.0 == rank || link.1 == rank;
-        let all: BTreeSet<u32> = cells.keys().flat_map(|link| [link.0, link.1]).collect();
-        let is_slow = |&rank: &u32| {
-            let count = cells.keys().filter(of(rank)).count();
-            count > 1 && links.keys().filter(of(rank)).count() == count
-        };
-        let ranks: BTreeSet<u32> = all.iter().copied().filter(is_slow).collect();
+        let mut counts: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
+        for link in cells.keys() {
+            for rank in [link.0, link.1] {
+                let (all, slow) = counts.entry(rank).or_default();
+                *all += 1;
+                *slow += usize::from(links.contains_key(link));
+            }
+        }
+        let ranks = counts.iter().filter(|(_, (all, slow))| *all > 1 && slow == all);
+        let ranks: BTreeSet<u32> = ranks.map(|(&rank, _)| rank).collect();
         // Of two hosts that have one link, nobody knows which is slow; and if all are, none is.
-        let ranks = if ranks.len() < all.len() { ranks } else { BTreeSet::new() };
+        let ranks = if ranks.len() < counts.len() { ranks } else { BTreeSet::new() };
         Self { usual, links, ranks }
     }
 
