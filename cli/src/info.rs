@@ -28,7 +28,7 @@ pub(crate) struct Host {
     #[serde(default)]
     pub(crate) name: String,
     kernel: String,
-    architecture: String,
+    pub(crate) architecture: String,
     /// The model's name, as /proc/cpuinfo has it; empty where it is not known.
     #[serde(default)]
     processor: String,

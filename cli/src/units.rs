@@ -82,6 +82,23 @@ pub(crate) fn size(bytes: usize) -> String {
     }
 }
 
+/// Any number of bytes in the largest unit that leaves three digits: `980 B`, `12.3 MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
+    let mut unit = units.next().unwrap_or("B");
+    for larger in units {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, larger);
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        _ => format!("{} {unit}", three_digits(value)),
+    }
+}
+
 /// `0.5 s`, `200 ms`.
 pub(crate) fn time(duration: Duration) -> String {
     match duration.as_secs_f64() {
@@ -171,5 +188,7 @@ mod tests {
         assert_eq!(per_second(980.4), "980");
         assert_eq!((bytes_per_second(0.0), bytes_per_second(1.2e6)), ("0.00 B/s".into(), "1.20 MB/s".into()));
         assert_eq!(three_digits(99.96), "100");
+        let all = [0, 999, 12 << 20, 1 << 40].map(bytes);
+        assert_eq!(all, ["0 B", "999 B", "12.0 MiB", "1.00 TiB"]);
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::cluster::Cluster;
 use super::report::{Latency, Report, Throughput};
 use super::table::NONE;
 use crate::failure::{Failure, note};
@@ -34,6 +35,9 @@ its change, which holds 99 % of what the noise in both reports can make of it, i
 knows only the noise within a run; give more runs with --before and --after, best measured in turns. Column `raw` is the \
 change of the wire itself (a loop on raw sockets or raw verbs, where the reports have it): when that changed as much, look at \
 the host first.
+
+Reports of `fabriq bench cluster` are compared alike; a link that is slow now among those of its matrix and was not before \
+counts as slower.
 
 Exit codes: 0 nothing is slower, 5 something is (or a transport that there was before now fails), 2 the reports are of \
 different hosts or options, or unreadable.";
@@ -72,7 +76,7 @@ pub(super) struct Args {
 }
 
 /// A share: `10%` or `10` is 0.1.
-fn parse_percent(text: &str) -> Result<f64, String> {
+pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim_end();
     match number.parse::<f64>() {
         Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent / 100.0),
@@ -81,6 +85,9 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(first) = Cluster::read(&args.first)? {
+        return run_clusters(args, first);
+    }
     let read = |first: &PathBuf, more: &[PathBuf]| {
         std::iter::once(first).chain(more).map(|path| Report::read(path)).collect::<Result<Vec<_>, _>>()
     };
@@ -89,24 +96,56 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     for other in before[1..].iter().chain(&after) {
         differences.extend(different(&before[0], other));
     }
-    differences.sort();
-    differences.dedup();
-    if !differences.is_empty() {
-        let text = differences.join("; ");
-        if !args.anyway {
-            return Err(Failure::Usage(format!(
-                "these reports cannot be compared: {text}; measure again with the same options on the same host, or say \
-                 --anyway"
-            )));
-        }
-        note(&format!("comparing all the same: {text}"));
-    }
+    allow(differences, args.anyway)?;
     if before[0].host.line() != after[0].host.line() {
         note(&format!("before: {}; after: {}", before[0].host.line(), after[0].host.line()));
     }
-    let comparison = Comparison::new(&before, &after, args.threshold);
-    print(&if args.json { to_json(&comparison)? } else { comparison.text(before.len() + after.len() > 2) })?;
-    comparison.verdict()
+    Comparison::new(&before, &after, args.threshold).put(args)
+}
+
+/// The same of clusters.
+fn run_clusters(args: &Args, first: Cluster) -> Result<(), Failure> {
+    let read = |path: &PathBuf| {
+        Cluster::read(path)?.ok_or_else(|| {
+            Failure::Usage(format!(
+                "{} is no report of a cluster, and {} is: compare reports of one kind",
+                path.display(),
+                args.first.display()
+            ))
+        })
+    };
+    let mut before = vec![first];
+    for path in &args.before {
+        before.push(read(path)?);
+    }
+    let after: Vec<_> =
+        std::iter::once(&args.second).chain(&args.after).map(read).collect::<Result<_, _>>()?;
+    let others = before[1..].iter().chain(&after);
+    allow(others.flat_map(|other| before[0].differences(other)).collect(), args.anyway)?;
+    let mut random = Random::default();
+    let (figures, slow) = super::cluster::compared(&before, &after, args.threshold, &mut random);
+    let mut comparison = Comparison::of(figures, args.threshold);
+    comparison.slower += slow.len();
+    comparison.slow_links = slow;
+    comparison.put(args)
+}
+
+/// Refuses reports that do not belong together, or says it.
+fn allow(mut differences: Vec<String>, anyway: bool) -> Result<(), Failure> {
+    differences.sort();
+    differences.dedup();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let text = differences.join("; ");
+    if !anyway {
+        return Err(Failure::Usage(format!(
+            "these reports cannot be compared: {text}; measure again with the same options on the same host, or say \
+             --anyway"
+        )));
+    }
+    note(&format!("comparing all the same: {text}"));
+    Ok(())
 }
 
 /// Why two reports do not belong together, apart from what is compared: version and system.
@@ -153,7 +192,7 @@ fn different(one: &Report, other: &Report) -> Vec<String> {
 }
 
 /// Transport and size.
-type Key = (String, usize);
+pub(super) type Key = (String, usize);
 
 /// What a report has latencies of, and throughputs.
 fn keys(report: &Report) -> (Vec<Key>, Vec<Key>) {
@@ -177,11 +216,14 @@ struct Comparison {
     /// Before and not after, since the transport fails now or cannot run any more.
     missing: usize,
     figures: Vec<Figure>,
+    /// Of a cluster: links that are slow among those of their matrix, and were not before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    slow_links: Vec<String>,
 }
 
 /// One figure on both sides.
 #[derive(Debug, Serialize)]
-struct Figure {
+pub(super) struct Figure {
     transport: String,
     size: usize,
     figure: &'static str,
@@ -207,16 +249,16 @@ enum Verdict {
 }
 
 /// A figure of one report.
-#[derive(Debug)]
-struct Found {
-    value: f64,
-    windows: Vec<f64>,
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) value: f64,
+    pub(super) windows: Vec<f64>,
     /// That of the wire itself, where it was measured beside.
-    raw: Option<f64>,
+    pub(super) raw: Option<f64>,
 }
 
 /// A figure that reports have.
-struct Kind {
+pub(super) struct Kind {
     name: &'static str,
     /// Whether more is better.
     rate: bool,
@@ -231,7 +273,12 @@ fn throughput<'a>(report: &'a Report, key: &Key) -> Option<&'a Throughput> {
     report.throughput.iter().find(|row| row.transport == key.0 && row.size == key.1)
 }
 
-const KINDS: [Kind; 3] = [
+/// Their places in [`KINDS`].
+pub(super) const MEDIAN: usize = 0;
+pub(super) const TAIL_END: usize = 1;
+pub(super) const RATE: usize = 2;
+
+pub(super) const KINDS: [Kind; 3] = [
     Kind {
         name: "p50",
         rate: false,
@@ -288,14 +335,27 @@ impl Comparison {
                 figures.push(Figure::new(kind, key, &old, new.as_ref(), threshold, &mut random));
             }
         }
+        Self::of(figures, threshold)
+    }
+
+    fn of(figures: Vec<Figure>, threshold: f64) -> Self {
         let count = |verdict| figures.iter().filter(|figure| figure.verdict == verdict).count();
         let (slower, faster) = (count(Verdict::Slower), count(Verdict::Faster));
-        Self { threshold, slower, faster, missing: count(Verdict::Missing), figures }
+        Self { threshold, slower, faster, missing: count(Verdict::Missing), figures, slow_links: Vec::new() }
+    }
+
+    /// Prints it; fails if something is slower.
+    fn put(&self, args: &Args) -> Result<(), Failure> {
+        let several = !args.before.is_empty() || !args.after.is_empty();
+        print(&if args.json { to_json(self)? } else { self.text(several) })?;
+        self.verdict()
     }
 
     fn text(&self, several: bool) -> String {
+        let width =
+            self.figures.iter().map(|figure| figure.transport.chars().count()).max().unwrap_or(0).max(9);
         let mut text = format!(
-            "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {:<20} {:>8}\n",
+            "{:<width$} {:>8} {:<6} {:>9} {:>9} {:>8}  {:<20} {:>8}\n",
             "transport", "size", "figure", "before", "after", "change", "99 % interval", "raw"
         );
         for figure in &self.figures {
@@ -323,7 +383,7 @@ impl Comparison {
                 text,
                 "{}",
                 format!(
-                    "{:<9} {:>8} {:<6} {:>9} {:>9} {:>8}  {interval:<20} {:>8} {verdict}",
+                    "{:<width$} {:>8} {:<6} {:>9} {:>9} {:>8}  {interval:<20} {:>8} {verdict}",
                     figure.transport,
                     units::size(figure.size),
                     figure.figure,
@@ -334,6 +394,9 @@ impl Comparison {
                 )
                 .trim_end()
             );
+        }
+        for link in &self.slow_links {
+            let _ = writeln!(text, "SLOWER {link}; before it was not");
         }
         let _ = writeln!(text, "\n{}", self.summary());
         if !several {
@@ -346,7 +409,7 @@ impl Comparison {
     }
 
     fn summary(&self) -> String {
-        let Self { threshold, slower, faster, missing, figures } = self;
+        let Self { threshold, slower, faster, missing, figures, .. } = self;
         let mut text = format!(
             "of {} figures {slower} are slower by more than {} %, {faster} are faster",
             figures.len(),
@@ -369,7 +432,7 @@ impl Comparison {
 
 /// One figure in all runs of a side.
 #[derive(Debug)]
-struct Side {
+pub(super) struct Side {
     /// Of each run its windows; of a run without any, nothing.
     runs: Vec<Vec<f64>>,
     value: f64,
@@ -377,7 +440,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(found: impl Iterator<Item = Found>) -> Option<Self> {
+    pub(super) fn new(found: impl Iterator<Item = Found>) -> Option<Self> {
         let (mut values, mut runs, mut raws) = (Vec::new(), Vec::new(), Vec::new());
         for run in found {
             values.push(run.value);
@@ -411,7 +474,7 @@ impl Side {
 }
 
 impl Figure {
-    fn new(
+    pub(super) fn new(
         kind: &Kind,
         (transport, size): Key,
         before: &Side,
@@ -461,6 +524,13 @@ impl Figure {
     }
 }
 
+#[cfg(test)]
+impl Figure {
+    pub(super) fn is_slower(&self) -> bool {
+        self.verdict == Verdict::Slower
+    }
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -472,7 +542,14 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// SplitMix64: a small generator that is good enough for draws.
-struct Random(u64);
+pub(super) struct Random(u64);
+
+impl Default for Random {
+    /// Draws are the same in every run.
+    fn default() -> Self {
+        Self(SEED)
+    }
+}
 
 impl Random {
     fn next(&mut self) -> u64 {

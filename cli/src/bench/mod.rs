@@ -2,6 +2,7 @@
 //! the measuring is in `latency` and `throughput`, the default run in `suite`.
 
 mod baseline;
+mod cluster;
 mod compare;
 mod html;
 mod latency;
@@ -105,6 +106,7 @@ enum Between {
     Latency(PairArgs),
     /// Measure throughput: the side with --connect sends, the other receives, measures and prints
     Throughput(PairArgs),
+    Cluster(Box<cluster::Args>),
     Report(html::Args),
     Compare(compare::Args),
     #[command(hide = true)]
@@ -189,11 +191,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let is_peer = match &args.between {
         Some(Between::Latency(pair) | Between::Throughput(pair)) => pair.as_peer,
         Some(Between::Baseline(args)) => args.as_peer,
-        Some(Between::Report(_) | Between::Compare(_)) => true,
+        // Of all ranks of a cluster, the first says it.
+        Some(Between::Report(_) | Between::Compare(_) | Between::Cluster(_)) => true,
         None => false,
     };
-    if cfg!(debug_assertions) && !is_peer {
-        note("this is a debug build, several times slower than `cargo run --release -- bench`");
+    if !is_peer {
+        note_debug_build();
     }
     match args.between {
         None => {
@@ -202,9 +205,17 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         }
         Some(Between::Latency(args)) => run_pair(args, Kind::Latency),
         Some(Between::Throughput(args)) => run_pair(args, Kind::Throughput),
+        Some(Between::Cluster(args)) => cluster::run(&args),
         Some(Between::Report(args)) => html::run(&args),
         Some(Between::Compare(args)) => compare::run(&args),
         Some(Between::Baseline(args)) => baseline::serve(args),
+    }
+}
+
+/// Says when figures are not those of the program that users have.
+fn note_debug_build() {
+    if cfg!(debug_assertions) {
+        note("this is a debug build, several times slower than `cargo run --release -- bench`");
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! A message is `slot number (8 bytes, little endian) | hash of number and body (8 bytes) | body`. Messages come from
 //! a ring of prepared frames, each with its own body, that are sent in turn: sending costs a clone of a frame, no
-//! copy. So the number counts modulo the ring; the total is compared at the end, which closes the gap.
+//! copy. So the number counts modulo the ring; the total is compared at the end, which closes the gap. Where several
+//! senders meet in one socket, the upper half of the number says whose ring it is.
 
 use fabriq::{Context, Frame};
 
@@ -21,6 +22,15 @@ const SLOTS_MIN: usize = 3;
 /// Odd, so that what is lost or doubled in batches does not fall on the same number.
 const SLOTS_MAX: usize = 1021;
 
+/// Where a number has its sender.
+const SENDER_SHIFT: u32 = 32;
+
+/// Who sent a message, as its number says; whether that is true, a verifier finds out.
+#[inline]
+pub(crate) fn sender_of(message: &[u8]) -> u32 {
+    (word(message) >> SENDER_SHIFT) as u32
+}
+
 /// A ring of prepared messages of one size.
 #[derive(Debug)]
 pub(crate) struct Ring(Vec<Frame>);
@@ -28,9 +38,20 @@ pub(crate) struct Ring(Vec<Frame>);
 impl Ring {
     /// Prepares messages of `size` bytes, in memory that transports can send from without a copy.
     pub(crate) fn new(context: &Context, size: usize) -> Result<Self, Failure> {
+        Self::of_sender(context, size, 0, Self::slots_of(size))
+    }
+
+    /// The same of one sender among several, with `slots` messages.
+    pub(crate) fn of_sender(
+        context: &Context,
+        size: usize,
+        sender: u32,
+        slots: u64,
+    ) -> Result<Self, Failure> {
         check_size(size)?;
-        let mut state = size as u64;
-        let frames = (0..Self::slots_of(size)).map(|slot| {
+        let mut state = size as u64 ^ (u64::from(sender) << 32);
+        let frames = (0..slots).map(|slot| {
+            let slot = u64::from(sender) << SENDER_SHIFT | slot;
             let mut frame = context.loan(size)?;
             let (header, body) = frame.split_at_mut(HEADER);
             for word in body.chunks_mut(8) {
@@ -48,6 +69,11 @@ impl Ring {
     /// How many there are in a ring of messages of `size` bytes.
     pub(crate) fn slots_of(size: usize) -> u64 {
         (RING_BYTES / size).clamp(SLOTS_MIN, SLOTS_MAX) as u64
+    }
+
+    /// How many each of `senders` within one process has.
+    pub(crate) fn slots_among(size: usize, senders: usize) -> u64 {
+        (RING_BYTES / size / senders.max(1)).clamp(SLOTS_MIN, SLOTS_MAX) as u64
     }
 
     /// How many there are.
@@ -78,6 +104,8 @@ pub(crate) fn check_size(size: usize) -> Result<(), Failure> {
 pub(crate) struct Verifier {
     size: usize,
     slots: u64,
+    /// The number of the ring's first message.
+    first: u64,
     next: u64,
     /// Messages verified so far.
     pub(crate) count: u64,
@@ -86,7 +114,13 @@ pub(crate) struct Verifier {
 impl Verifier {
     /// Expects the messages of a ring of `slots` of `size` bytes.
     pub(crate) fn new(size: usize, slots: u64) -> Self {
-        Self { size, slots, next: 0, count: 0 }
+        Self::of_sender(size, slots, 0)
+    }
+
+    /// The same of one sender among several.
+    pub(crate) fn of_sender(size: usize, slots: u64, sender: u32) -> Self {
+        let first = u64::from(sender) << SENDER_SHIFT;
+        Self { size, slots, first, next: first, count: 0 }
     }
 
     /// Verifies the next message: its size, its number and its hash.
@@ -101,14 +135,15 @@ impl Verifier {
             return Err(self.mismatch(message));
         }
         self.count += 1;
-        self.next = if self.next + 1 == self.slots { 0 } else { self.next + 1 };
+        self.next = if self.next + 1 == self.first + self.slots { self.first } else { self.next + 1 };
         Ok(())
     }
 
     /// Some are known to be missing before this message: it counts as the next one.
     #[cold]
     pub(crate) fn resume(&mut self, message: &[u8]) {
-        self.next = word(&message[..message.len().min(8)]) % self.slots;
+        let slot = word(&message[..message.len().min(8)]) & u64::from(u32::MAX);
+        self.next = self.first + slot % self.slots;
     }
 
     #[cold]
@@ -203,6 +238,24 @@ mod tests {
             verifier.finish(3 * ring.slots()).unwrap();
             assert!(matches!(verifier.finish(1), Err(Failure::Corrupt(_))));
         }
+    }
+
+    #[test]
+    fn senders_are_told_apart_and_each_has_its_own_sequence() {
+        let context = fabriq::context().unwrap();
+        let rings = [3, 4].map(|sender| Ring::of_sender(&context, 64, sender, 5).unwrap());
+        let mut verifiers = [3, 4].map(|sender| Verifier::of_sender(64, 5, sender));
+        for number in 0..12 {
+            for (at, ring) in rings.iter().enumerate() {
+                let message = ring.message(number);
+                assert_eq!(sender_of(&message), at as u32 + 3);
+                verifiers[at].check(&message).unwrap();
+            }
+        }
+        assert!(verifiers[0].check(&rings[1].message(12)).is_err());
+        verifiers[1].resume(&rings[1].message(14));
+        verifiers[1].check(&rings[1].message(14)).unwrap();
+        verifiers[1].check(&rings[1].message(15)).unwrap();
     }
 
     #[test]

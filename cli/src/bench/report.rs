@@ -86,7 +86,7 @@ pub(super) struct LatencyBeside {
 }
 
 /// One point of a latency distribution.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Quantile {
     /// The share of messages that took no longer, below 1.
     pub(super) share: f64,
@@ -166,7 +166,7 @@ const POINTS_PER_DECADE: u32 = 8;
 const DECADES: u32 = 5;
 
 /// The points of a distribution, as far as there are messages enough to tell.
-fn distribution(one_way_ns: &Histogram<u64>) -> Vec<Quantile> {
+pub(super) fn distribution(one_way_ns: &Histogram<u64>) -> Vec<Quantile> {
     let steps = (0..=DECADES * POINTS_PER_DECADE).map(|step| {
         // From 50 % on: what takes longer goes from 1/2 to a hundred thousandth.
         let slower = 0.5 * 10f64.powf(-f64::from(step) / f64::from(POINTS_PER_DECADE));

@@ -1,11 +1,12 @@
 //! What a benchmark found, as one page with plots. It has no script and loads nothing; `fabriq bench report` makes it again
 //! from JSON. Measures nothing.
 
-mod plot;
+pub(super) mod plot;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::cluster::Cluster;
 use super::report::{Latency, LatencyBeside, Output, Quantile, Report, Times};
 use super::table::{self, DISTURBED, NONE, latency_of, lines, throughput_of};
 use crate::failure::Failure;
@@ -14,12 +15,12 @@ use crate::units;
 use plot::{Axis, Line, Plot, escaped, powers};
 
 /// Colours that the page has.
-const COLOURS: usize = 7;
+pub(super) const COLOURS: usize = 7;
 
 /// Make the page with plots again from the JSON of a benchmark
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What `fabriq bench --json` has printed
+    /// What `fabriq bench --json` or `fabriq bench cluster --out` has written; also the .jsonl of a run that was cut off
     #[arg(value_name = "JSON")]
     json: PathBuf,
 
@@ -29,6 +30,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(cluster) = Cluster::read(&args.json)? {
+        return cluster.put_page(args.html.as_deref());
+    }
     let report = Report::read(&args.json)?;
     match &args.html {
         Some(path) => Output::page(path)?.put(&report),
@@ -36,18 +40,26 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// The page.
-pub(super) fn of(report: &Report) -> String {
-    let host = if report.host.name.is_empty() { "this host" } else { &report.host.name };
-    let title = escaped(&format!("fabriq bench on {host}"));
-    let mut page = format!(
+/// A page's beginning, to its heading. It allows itself to load nothing and to run nothing.
+pub(super) fn head(title: &str) -> String {
+    let title = escaped(title);
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n\
          <body>\n<main>\n<h1>{title}</h1>\n",
         include_str!("page.css")
-    );
+    )
+}
+
+/// And its end.
+pub(super) const FOOT: &str = "</main>\n</body>\n</html>\n";
+
+/// The page.
+pub(super) fn of(report: &Report) -> String {
+    let host = if report.host.name.is_empty() { "this host" } else { &report.host.name };
+    let mut page = head(&format!("fabriq bench on {host}"));
     let _ = writeln!(page, "<p class=\"sub\">{}</p>", escaped(&subtitle(report)));
     for warning in warnings(report) {
         let _ = writeln!(page, "<p class=\"warning\">{}</p>", escaped(&warning));
@@ -69,7 +81,7 @@ pub(super) fn of(report: &Report) -> String {
     }
     page += &all_figures(report);
     page += &environment(report);
-    page + "</main>\n</body>\n</html>\n"
+    page + FOOT
 }
 
 fn subtitle(report: &Report) -> String {
@@ -199,13 +211,13 @@ fn summary(report: &Report) -> String {
     text
 }
 
-fn microseconds(us: f64) -> String {
+pub(super) fn microseconds(us: f64) -> String {
     // On a page there is no terminal that may lack the letter.
     let text = table::microseconds(us);
     text.strip_suffix(" us").map_or_else(|| text.clone(), |number| format!("{number} µs"))
 }
 
-fn ratio(ratio: Option<f64>) -> String {
+pub(super) fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or(NONE.to_owned(), units::three_digits)
 }
 
@@ -259,7 +271,7 @@ fn all_figures(report: &Report) -> String {
     text + "</details>\n"
 }
 
-fn table(class: &str, head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(class: &str, head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut text = format!("<div class=\"wide\"><table class=\"{class}\">\n<thead><tr>");
     for cell in head {
         let _ = write!(text, "<th scope=\"col\">{}</th>", escaped(cell));
@@ -323,7 +335,7 @@ fn environment(report: &Report) -> String {
 // ---------------------------------------------------------------------------------------------------------------
 // Plots
 
-fn figures(plots: &[Plot]) -> String {
+pub(super) fn figures(plots: &[Plot]) -> String {
     let figure = |plot: &Plot| {
         format!("<figure><figcaption>{}</figcaption>\n{}</figure>\n", escaped(&plot.title), plot.svg())
     };
@@ -394,7 +406,7 @@ fn sweeps(report: &Report) -> Vec<Plot> {
 }
 
 /// The points of lines as a sentence each.
-fn in_words(lines: &[Line], x: impl Fn(f64) -> String, y: &dyn Fn(f64) -> String) -> String {
+pub(super) fn in_words(lines: &[Line], x: impl Fn(f64) -> String, y: &dyn Fn(f64) -> String) -> String {
     let line = |line: &Line| {
         let points: Vec<_> =
             line.points.iter().map(|point| format!("{} at {}", y(point.1), x(point.0))).collect();
@@ -404,7 +416,7 @@ fn in_words(lines: &[Line], x: impl Fn(f64) -> String, y: &dyn Fn(f64) -> String
 }
 
 /// Numbers on an axis: without the zeros behind a point.
-fn short(write: &dyn Fn(f64) -> String) -> impl Fn(f64) -> String + '_ {
+pub(super) fn short(write: &dyn Fn(f64) -> String) -> impl Fn(f64) -> String + '_ {
     |value| {
         let text = write(value);
         let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
@@ -491,13 +503,13 @@ fn distributions(report: &Report) -> Vec<Plot> {
     plots
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let text = format!("{:.3}", share * 100.0);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// `2026-11-21 15:04 UTC`.
-fn utc(unix_seconds: u64) -> String {
+pub(super) fn utc(unix_seconds: u64) -> String {
     let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
     // Years that begin in March, in eras of 400 (proleptic Gregorian calendar).
     let day = days + 719_468;

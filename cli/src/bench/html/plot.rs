@@ -16,39 +16,39 @@ const NAME_HEIGHT: f64 = 15.0;
 
 /// One axis. Values are placed linearly, or by their logarithm.
 #[derive(Debug, Clone)]
-pub(super) struct Axis {
-    pub(super) what: String,
-    pub(super) logarithmic: bool,
+pub(in crate::bench) struct Axis {
+    pub(in crate::bench) what: String,
+    pub(in crate::bench) logarithmic: bool,
     /// Where there is a number, and how it is written.
-    pub(super) ticks: Vec<(f64, String)>,
+    pub(in crate::bench) ticks: Vec<(f64, String)>,
 }
 
 /// One line.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
-    pub(super) name: String,
+pub(in crate::bench) struct Line {
+    pub(in crate::bench) name: String,
     /// Which of the colours.
-    pub(super) colour: usize,
+    pub(in crate::bench) colour: usize,
     /// Dashed and hollow: what others are compared with.
-    pub(super) reference: bool,
+    pub(in crate::bench) reference: bool,
     /// With a mark at each point; else the line alone.
-    pub(super) marked: bool,
-    pub(super) points: Vec<(f64, f64)>,
+    pub(in crate::bench) marked: bool,
+    pub(in crate::bench) points: Vec<(f64, f64)>,
 }
 
 /// One plot.
 #[derive(Debug, Clone)]
-pub(super) struct Plot {
+pub(in crate::bench) struct Plot {
     /// Unlike that of others on the page.
-    pub(super) id: String,
-    pub(super) title: String,
+    pub(in crate::bench) id: String,
+    pub(in crate::bench) title: String,
     /// The same in words, for who cannot see it.
-    pub(super) text: String,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) lines: Vec<Line>,
+    pub(in crate::bench) text: String,
+    pub(in crate::bench) x: Axis,
+    pub(in crate::bench) y: Axis,
+    pub(in crate::bench) lines: Vec<Line>,
     /// Values that the axes reach in any case, so that plots beside each other have one scale.
-    pub(super) extent: Vec<(f64, f64)>,
+    pub(in crate::bench) extent: Vec<(f64, f64)>,
 }
 
 /// Maps values of an axis to places.
@@ -89,7 +89,10 @@ impl Scale {
 }
 
 /// Powers of ten for a logarithmic axis; where they are few, also their double and fivefold.
-pub(super) fn powers(values: impl Iterator<Item = f64>, write: impl Fn(f64) -> String) -> Vec<(f64, String)> {
+pub(in crate::bench) fn powers(
+    values: impl Iterator<Item = f64>,
+    write: impl Fn(f64) -> String,
+) -> Vec<(f64, String)> {
     let (mut low, mut high) = (f64::INFINITY, 0.0f64);
     for value in values.filter(|value| *value > 0.0) {
         (low, high) = (low.min(value), high.max(value));
@@ -108,18 +111,18 @@ pub(super) fn powers(values: impl Iterator<Item = f64>, write: impl Fn(f64) -> S
 }
 
 /// Text as HTML has it.
-pub(super) fn escaped(text: &str) -> String {
+pub(in crate::bench) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 impl Plot {
     /// Whether there is anything to see.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::bench) fn is_empty(&self) -> bool {
         self.lines.iter().all(|line| line.points.is_empty())
     }
 
     /// As an SVG element.
-    pub(super) fn svg(&self) -> String {
+    pub(in crate::bench) fn svg(&self) -> String {
         let lines = || self.lines.iter().flat_map(|line| &line.points);
         let points = || lines().chain(&self.extent).copied();
         let x = Scale::new(&self.x, points().map(|point| point.0), LEFT, WIDTH - RIGHT);

@@ -1,0 +1,142 @@
+//! Where a run's records go as they come: a file of JSON Lines, and lines or a progress bar on stderr. At its end the
+//! document, the table of figures, and the page.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::options::Args;
+use super::plan::Item;
+use super::report::{Cluster, Record, Step};
+use super::{csv, page, table};
+use crate::failure::{Failure, note};
+use crate::info::{print, to_json};
+use crate::units;
+
+/// Where records go.
+#[derive(Debug)]
+pub(super) struct Sink {
+    lines: Option<Named>,
+    /// Made before anything is measured, so that a wrong name is found then.
+    finals: Vec<(Form, Named)>,
+    json: bool,
+    bar: ProgressBar,
+    begun: usize,
+    items: usize,
+}
+
+#[derive(Debug)]
+struct Named {
+    path: PathBuf,
+    file: File,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Json,
+    Csv,
+    Html,
+}
+
+impl Named {
+    fn new(name: &Path, ending: &str) -> Result<Self, Failure> {
+        // Not `with_extension`, which would take `.5` off `run-1.5`.
+        let mut path = OsString::from(name);
+        path.push(ending);
+        let path = PathBuf::from(path);
+        match File::create(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => Err(Failure::Usage(format!(
+                "cannot write {}: {error}; name files by --out in a folder that exists and is yours",
+                path.display()
+            ))),
+        }
+    }
+
+    fn put(&mut self, text: &str) -> Result<(), Failure> {
+        let done = self.file.write_all(text.as_bytes()).and_then(|()| self.file.flush());
+        done.map_err(|error| {
+            Failure::Failed(format!("cannot write {}: {error}; is the disk full?", self.path.display()))
+        })
+    }
+}
+
+impl Sink {
+    pub(super) fn new(args: &Args) -> Result<Self, Failure> {
+        let (mut lines, mut finals) = (None, Vec::new());
+        if let Some(name) = &args.out {
+            lines = Some(Named::new(name, ".jsonl")?);
+            for (form, ending) in [(Form::Json, ".json"), (Form::Csv, ".csv"), (Form::Html, ".html")] {
+                finals.push((form, Named::new(name, ending)?));
+            }
+        }
+        let bar = ProgressBar::new(1);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {elapsed} {wide_msg}") {
+            bar.set_style(style);
+        }
+        Ok(Self { lines, finals, json: args.json, bar, begun: 0, items: 0 })
+    }
+
+    /// A measurement begins.
+    pub(super) fn begin(&mut self, item: usize, items: usize, what: &Item) {
+        (self.begun, self.items) = (item, items);
+        self.bar.set_length(items as u64);
+        self.bar.set_position(item as u64);
+        self.bar.set_message(title(what));
+    }
+
+    /// Writes a record, and shows it.
+    pub(super) fn record(&mut self, record: &Record) -> Result<(), Failure> {
+        let json = serde_json::to_string(record)
+            .map_err(|error| Failure::Failed(format!("cannot write a record: {error}")))?;
+        let written = self.lines.as_mut().map_or(Ok(()), |lines| lines.put(&(json + "\n")));
+        match record {
+            Record::Step(step) => self.say(&self.line(step)),
+            Record::Fault(fault) => self.say(&format!("FAILED {}", fault.why)),
+            Record::Skipped(skipped) => self.say(&format!("skipped: {}", skipped.why)),
+            Record::Run(_) | Record::Rank(_) | Record::End(_) => {}
+        }
+        written
+    }
+
+    fn say(&self, text: &str) {
+        if self.bar.is_hidden() {
+            note(text);
+        } else {
+            self.bar.println(text);
+        }
+    }
+
+    /// One measurement in one line.
+    fn line(&self, step: &Step) -> String {
+        format!("[{}/{}] {}: {}", self.begun + 1, self.items, title(&step.item), table::figures(step))
+    }
+
+    /// The run is over.
+    pub(super) fn finish(mut self, cluster: &Cluster) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        for (form, named) in &mut self.finals {
+            named.put(&match *form {
+                Form::Json => to_json(cluster)?,
+                Form::Csv => csv::of(cluster),
+                Form::Html => page::of(cluster),
+            })?;
+        }
+        print(&if self.json { to_json(cluster)? } else { table::of(cluster) })
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// `tcp incast latency, 64 B`.
+pub(super) fn title(item: &Item) -> String {
+    let round = item.round.map(|round| format!(", round {}", round + 1)).unwrap_or_default();
+    format!("{} {} {}, {}{round}", item.scheme(), item.topology.name(), item.what(), units::size(item.size))
+}

@@ -1,0 +1,183 @@
+//! The wire itself between two ranks: `baselines`' loops, with the messages, checks and clock of fabriq's own figures. They
+//! keep their own time: warm-up and duration as they were asked for.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use baselines::{Link, MARGIN, Run, Traffic as Way, Wait};
+use fabriq::Frame;
+
+use super::super::protocol::{Flow, FlowFound, Kind, Task, Traffic, Windows};
+use super::echo::counts;
+use super::{Actor, Floor, Part};
+use crate::bench::Load;
+use crate::bench::latency::closed_loop;
+use crate::bench::payload::{Ring, Verifier};
+use crate::bench::throughput::too_few;
+use crate::bench::window::{Measured, Window};
+use crate::failure::Failure;
+
+fn failed(error: baselines::Error) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+/// The listening end, which echoes or is the sink.
+#[derive(Debug)]
+pub(super) struct Listener<L: Link> {
+    listener: L::Listener,
+    flow: Flow,
+    run: Run,
+}
+
+/// The dialling end, which pings or is the source.
+#[derive(Debug)]
+pub(super) struct Dialler<L: Link> {
+    to: L::Address,
+    flow: Flow,
+    run: Run,
+    /// Warm-up and duration.
+    load: Load,
+}
+
+fn run_of(traffic: &Traffic) -> Run {
+    let way = if traffic.kind == Kind::RawEcho { Way::PingPong } else { Way::Stream };
+    Run { traffic: way, bytes: traffic.size, wait: Wait::Polled }
+}
+
+/// Listens, and says where.
+pub(super) fn listen(url: &str, traffic: &Traffic) -> Result<(Box<dyn Actor>, String), Failure> {
+    match url.split_once("://") {
+        Some(("tcp", at)) => listen_on::<baselines::tcp::Link>("tcp", at, traffic),
+        Some(("verbs", at)) => listen_on::<baselines::verbs::Link>("verbs", at, traffic),
+        Some(("ipc", at)) => listen_on::<baselines::unix::Link>("ipc", at, traffic),
+        _ => Err(no_loops(url)),
+    }
+}
+
+fn listen_on<L: Link<Listener: Send> + 'static>(
+    scheme: &str,
+    at: &str,
+    traffic: &Traffic,
+) -> Result<(Box<dyn Actor>, String), Failure> {
+    let any = address::<L>(at.replace(":*", ":0").as_str())?;
+    let (listener, here) = L::listen(&any).map_err(failed)?;
+    let flow = *traffic.flows.first().ok_or_else(|| no_loops(at))?;
+    Ok((Box::new(Listener::<L> { listener, flow, run: run_of(traffic) }), format!("{scheme}://{here}")))
+}
+
+/// Will dial.
+pub(super) fn dial(url: &str, traffic: &Traffic, task: &Task) -> Result<Box<dyn Actor>, Failure> {
+    match url.split_once("://") {
+        Some(("tcp", at)) => dial_on::<baselines::tcp::Link>(at, traffic, task),
+        Some(("verbs", at)) => dial_on::<baselines::verbs::Link>(at, traffic, task),
+        Some(("ipc", at)) => dial_on::<baselines::unix::Link>(at, traffic, task),
+        _ => Err(no_loops(url)),
+    }
+}
+
+fn dial_on<L: Link<Address: Send> + 'static>(
+    at: &str,
+    traffic: &Traffic,
+    task: &Task,
+) -> Result<Box<dyn Actor>, Failure> {
+    let flow = *traffic.flows.first().ok_or_else(|| no_loops(at))?;
+    let load = Load { sizes: vec![traffic.size], duration: task.duration, warmup: task.warmup, rate: None };
+    Ok(Box::new(Dialler::<L> { to: address::<L>(at)?, flow, run: run_of(traffic), load }))
+}
+
+fn address<L: Link>(at: &str) -> Result<L::Address, Failure> {
+    at.parse().map_err(|_| {
+        Failure::Failed(format!(
+            "{at}: the wire itself is measured at numeric addresses, as in tcp://10.0.0.1:*"
+        ))
+    })
+}
+
+fn no_loops(url: &str) -> Failure {
+    Failure::Failed(format!("{url}: there is no loop on this wire itself"))
+}
+
+impl<L: Link<Listener: Send> + 'static> Actor for Listener<L> {
+    fn measures(&self) -> bool {
+        false
+    }
+
+    fn run(&mut self, floor: &Floor<'_>) -> Result<Part, Failure> {
+        let link = L::accept(&self.listener, &self.run).map_err(failed)?;
+        let size = self.run.bytes;
+        if self.run.traffic == Way::PingPong {
+            link.echo().map_err(failed)?;
+            return Ok(Part { steady: true, ..Part::default() });
+        }
+        let task = floor.task;
+        let mut verifier = Verifier::new(size, Ring::slots_of(size));
+        let (mut window, mut checked) = (None, Ok(()));
+        link.sink(|body| {
+            let window = window.get_or_insert_with(|| Window::new(size, task.warmup, Some(task.duration)));
+            checked = verifier.check(body);
+            if checked.is_err() || window.arrived(verifier.count) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })
+        .map_err(failed)?;
+        checked?;
+        let measured = window.and_then(|window: Window| window.close(verifier.count));
+        let Measured { messages, seconds, windows } = measured.ok_or_else(too_few)?;
+        let flow = FlowFound { messages, seconds, ..of(self.flow) };
+        let windows = Windows { typical: windows, tails: Vec::new() };
+        Ok(Part {
+            flows: vec![flow],
+            windows,
+            verified: verifier.count,
+            steady: true,
+            what: Some(L::what(&self.run)),
+        })
+    }
+}
+
+impl<L: Link<Address: Send> + 'static> Actor for Dialler<L> {
+    fn measures(&self) -> bool {
+        false
+    }
+
+    fn run(&mut self, floor: &Floor<'_>) -> Result<Part, Failure> {
+        let ring = Ring::new(floor.context, self.run.bytes)?;
+        let mut link = L::connect(&self.to, &self.run).map_err(failed)?;
+        if self.run.traffic == Way::Stream {
+            let frames: Vec<Frame> = (0..ring.slots()).map(|number| ring.message(number)).collect();
+            link.source(&frames, self.load.warmup + self.load.duration + MARGIN).map_err(failed)?;
+            return Ok(Part { steady: true, ..Part::default() });
+        }
+        let trips = closed_loop(&self.load, &ring, self.run.bytes, |frame, verifier| {
+            let checked = link.ping(&frame, |reply| {
+                let received = Instant::now();
+                verifier.check(reply).map(|()| received)
+            });
+            checked.map_err(failed)?
+        })?;
+        link.close().map_err(failed)?;
+        let messages = trips.one_way_ns.len();
+        let flow = FlowFound {
+            messages,
+            seconds: trips.seconds,
+            latencies: counts(&trips.one_way_ns),
+            ..of(self.flow)
+        };
+        let windows = Windows {
+            typical: trips.windows.iter().map(|window| window.p50_us).collect(),
+            tails: trips.windows.iter().map(|window| window.p99_us).collect(),
+        };
+        Ok(Part {
+            flows: vec![flow],
+            windows,
+            verified: messages,
+            steady: true,
+            what: Some(L::what(&self.run)),
+        })
+    }
+}
+
+fn of(flow: Flow) -> FlowFound {
+    FlowFound { from: flow.from, to: Some(flow.to), ..FlowFound::default() }
+}

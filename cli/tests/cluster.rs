@@ -1,0 +1,376 @@
+//! `fabriq bench cluster` as processes on the loopback: every topology, and ranks that die, hang, disagree or lack something.
+//! Judges that figures are there and verified, not how good they are.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::Value;
+use support::{Finished, Running, fabriq, run};
+
+/// Short, small, and patient enough for a busy machine.
+const SHORT: [&str; 8] = ["--size", "64", "--duration", "40ms", "--warmup", "20ms", "--timeout", "20s"];
+
+/// A port that nobody else of these tests has.
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below those that the system hands to clients, and unlike those of another run of the tests.
+    let process = (std::process::id() % 400) as u16;
+    let port = 11_000 + process * 20 + NEXT.fetch_add(1, Ordering::Relaxed);
+    std::net::TcpListener::bind(("127.0.0.1", port)).map_or_else(|_| port + 8000, |_| port)
+}
+
+fn out(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}"))
+}
+
+/// A run that has begun: rank 0, and the others.
+struct Cluster {
+    first: Running,
+    others: Vec<Child>,
+    out: PathBuf,
+}
+
+fn rank(rank: usize, ranks: usize, url: &str, arguments: &[&str]) -> Command {
+    let (rank, ranks) = (rank.to_string(), ranks.to_string());
+    let place = ["bench", "cluster", "--rank", &rank, "--ranks", &ranks, "--coordinator", url];
+    fabriq(&[&place[..], arguments].concat())
+}
+
+impl Cluster {
+    fn start(name: &str, ranks: usize, arguments: &[&str]) -> Self {
+        let same = |_| arguments.to_vec();
+        Self::start_each(name, ranks, same)
+    }
+
+    /// Each rank with arguments of its own.
+    fn start_each<'a>(name: &str, ranks: usize, arguments: impl Fn(usize) -> Vec<&'a str>) -> Self {
+        let (url, out) = (format!("tcp://127.0.0.1:{}", port()), out(name));
+        let others = (1..ranks).map(|other| rank(other, ranks, &url, &arguments(other)).spawn().unwrap());
+        let others = others.collect();
+        let own = [arguments(0), vec!["--out", out.to_str().unwrap()]].concat();
+        let first = Running::spawn(rank(0, ranks, &url, &own));
+        Self { first, others, out }
+    }
+
+    /// Waits for all; what rank 0 said, the report, and the exit codes of the others.
+    fn finish(self) -> (Finished, Value, Vec<Option<i32>>) {
+        let first = self.first.finish();
+        let others = self.others.into_iter().map(|mut other| other.wait().unwrap().code()).collect();
+        let report = std::fs::read_to_string(self.out.with_extension("json")).unwrap();
+        let report = serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {first:?}"));
+        (first, report, others)
+    }
+
+    fn page(name: &str) -> String {
+        std::fs::read_to_string(out(name).with_extension("html")).unwrap()
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+fn faults(report: &Value) -> Vec<String> {
+    let faults = report["faults"].as_array().unwrap().iter();
+    faults.map(|fault| fault["why"].as_str().unwrap().to_owned()).collect()
+}
+
+/// `topology kind`, each once, in the order of measuring.
+fn measured(report: &Value) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for step in report["steps"].as_array().unwrap() {
+        let name = format!("{} {}", step["topology"].as_str().unwrap(), step["kind"].as_str().unwrap());
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// Every figure that a measurement must have is there, and makes sense.
+fn assert_figures(report: &Value) {
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no number: {report}"));
+    for step in report["steps"].as_array().unwrap() {
+        let total = &step["total"];
+        assert!(step["verified"].as_u64() > Some(0) && number(&total["messages_per_second"]) > 0.0, "{step}");
+        let is_latency = ["echo", "pool", "raw_echo"].contains(&step["kind"].as_str().unwrap());
+        assert_eq!(total["latency"].is_object(), is_latency, "{step}");
+        if is_latency {
+            let names = ["min_us", "p50_us", "p90_us", "p99_us", "p99_9_us", "p99_99_us", "max_us"];
+            let figures = names.map(|name| number(&total["latency"][name]));
+            assert!(figures[0] > 0.0 && figures.is_sorted(), "{step}");
+        }
+        let is_raw = step["kind"].as_str().unwrap().starts_with("raw");
+        for rank in step["ranks"].as_array().unwrap() {
+            assert!(is_raw || number(&rank["cpu_seconds"]) > 0.0, "{rank}");
+            assert!(is_raw || rank["resident_bytes"].as_u64() > Some(1 << 20), "{rank}");
+        }
+        if is_raw {
+            assert!(number(&total["ratio"]) > 0.0, "{step}");
+        } else if step["background"].is_null() {
+            assert!(number(&total["cpu_ns_per_message"]) > 0.0, "{step}");
+        }
+    }
+}
+
+#[test]
+fn every_topology_is_measured_and_verified_and_the_files_are_there() {
+    let (first, report, others) = Cluster::start("all", 4, &SHORT).finish();
+    assert_eq!((faults(&report), &*others), (vec![], &[Some(0); 3][..]), "{first:?}");
+    let expected = [
+        "pair echo",
+        "pair raw_echo",
+        "pair stream",
+        "pair raw_stream",
+        "matrix echo",
+        "matrix stream",
+        "ring echo",
+        "ring stream",
+        "incast echo",
+        "incast stream",
+        "fan-out publish",
+        "all-to-all echo",
+        "all-to-all stream",
+        "pool pool",
+    ];
+    assert_eq!(measured(&report), expected);
+    assert_figures(&report);
+    let flows = |topology: &str, kind: &str| -> usize {
+        let steps = report["steps"].as_array().unwrap().iter();
+        let steps = steps.filter(|step| step["topology"] == topology && step["kind"] == kind);
+        steps.map(|step| step["flows"].as_array().unwrap().len()).sum()
+    };
+    assert_eq!((flows("matrix", "echo"), flows("matrix", "stream")), (6, 12));
+    assert_eq!((flows("ring", "stream"), flows("incast", "stream"), flows("fan-out", "publish")), (4, 3, 3));
+    assert_eq!((flows("all-to-all", "stream"), flows("pool", "pool")), (12, 2));
+    assert!(report["end"]["interrupted"].is_null() && report["ranks"].as_array().unwrap().len() == 4);
+
+    let table = first.printed();
+    assert!(table.contains("tcp incast throughput, 64 B") && table.contains("messages verified"), "{table}");
+    let page = Cluster::page("all");
+    for part in ["Every link", "By message size", "Latency distribution", "class=\"cell", "incast"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let csv = std::fs::read_to_string(out("all").with_extension("csv")).unwrap();
+    assert!(csv.lines().filter(|line| line.contains(",all-to-all,")).count() > 24, "{csv}");
+    // The page can be made again, and from the lines alone.
+    for ending in ["json", "jsonl"] {
+        let again = run(&["bench", "report", out("all").with_extension(ending).to_str().unwrap()]).printed();
+        assert_eq!(again, page, "{ending}");
+    }
+    // With itself, nothing is slower; what is no cluster's is refused.
+    let json = out("all").with_extension("json");
+    let compared = run(&["bench", "compare", json.to_str().unwrap(), json.to_str().unwrap()]).printed();
+    assert!(compared.contains("tcp incast latency") && compared.contains("0 are slower"), "{compared}");
+    let other = out("all-other.json");
+    std::fs::write(&other, "{}").unwrap();
+    let said = run(&["bench", "compare", json.to_str().unwrap(), other.to_str().unwrap()]).failed(2);
+    assert!(said.contains("compare reports of one kind"), "{said}");
+}
+
+#[test]
+fn sweeps_and_loads_are_measured() {
+    let more =
+        ["--parts", "1", "--parts", "4", "--links", "2", "--threads", "2", "--hwm", "10", "--rate", "500"];
+    let load = ["--background", "1K", "--topology", "pair,incast,pool,fan-out"];
+    let (first, report, _) = Cluster::start("loads", 3, &[&SHORT[..], &more, &load].concat()).finish();
+    assert_eq!(faults(&report), Vec::<String>::new(), "{first:?}");
+    assert_figures(&report);
+    let steps = report["steps"].as_array().unwrap();
+    let of = |name: &str, value: u64| {
+        steps.iter().filter(|step| step[name].as_f64() == Some(value as f64)).count()
+    };
+    assert!(of("parts", 4) > 0 && of("threads", 2) == steps.len() && of("hwm", 10) == steps.len());
+    assert_eq!((of("rate", 500), of("background", 1024)), (6, 4));
+    let background = steps.iter().find(|step| !step["background"].is_null()).unwrap();
+    let flows = background["flows"].as_array().unwrap();
+    assert!(flows.iter().any(|flow| flow["background"] == true && flow["messages"].as_u64() > Some(0)));
+}
+
+#[test]
+fn a_fan_out_goes_by_multicast_too_beside_tcp() {
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let url = format!("epgm://lo;239.195.{a}.{b}:7511?rate_kbit=100000");
+    let transports = ["--transport", "tcp", "--transport", &url, "--topology", "fan-out"];
+    let (first, report, _) = Cluster::start("multicast", 3, &[&SHORT[..], &transports].concat()).finish();
+    assert_eq!(faults(&report), Vec::<String>::new(), "{first:?}");
+    let steps = report["steps"].as_array().unwrap();
+    let lost: Vec<_> = steps.iter().map(|step| step["total"]["lost"].as_u64()).collect();
+    assert_eq!(lost, [None, Some(0)], "{report}");
+    assert_figures(&report);
+}
+
+/// What a rank does to itself when a line of rank 0's says that this measurement is next.
+fn disturb(name: &str, after: &str, how: &str, timeout: &str) -> (Finished, Value, Vec<Option<i32>>) {
+    let short =
+        ["--size", "64", "--duration", "40ms", "--warmup", "20ms", "--no-baseline", "--timeout", timeout];
+    let mut cluster = Cluster::start(name, 4, &short);
+    let line = cluster.first.line_with(after);
+    signal(&cluster.others[1], how);
+    let mut killed = cluster.others.remove(1);
+    let (mut first, report, others) = cluster.finish();
+    // Whatever it is doing.
+    let _ = killed.kill();
+    killed.wait().unwrap();
+    first.stderr.insert_str(0, &line);
+    (first, report, others)
+}
+
+#[test]
+fn a_rank_that_is_killed_is_named_in_any_topology_and_the_rest_finishes() {
+    for (at, after) in
+        ["pair throughput", "matrix latency", "ring latency", "incast latency", "fan-out"].iter().enumerate()
+    {
+        let (first, report, others) = disturb(&format!("killed-{at}"), after, "-KILL", "20s");
+        assert_eq!((first.code, &*others), (Some(1), &[Some(0); 2][..]), "{after}: {first:?}");
+        let faults = faults(&report);
+        assert!(
+            faults.len() == 1 && faults[0].contains("rank 2 on ") && faults[0].contains("died"),
+            "{after}: {faults:?}"
+        );
+        assert_eq!(report["faults"][0]["rank"], 2);
+        let measured = measured(&report);
+        for name in [
+            "pair echo",
+            "matrix stream",
+            "ring stream",
+            "incast stream",
+            "fan-out publish",
+            "all-to-all stream",
+            "pool pool",
+        ] {
+            assert!(measured.iter().any(|all| all == name), "{after}: no {name} in {measured:?}");
+        }
+        assert_figures(&report);
+        let page = Cluster::page(&format!("killed-{at}"));
+        assert!(page.contains("Failed: rank 2 on "), "{after}");
+    }
+}
+
+#[test]
+fn a_rank_that_hangs_is_named_and_the_rest_finishes() {
+    let (first, report, others) = disturb("hung", "matrix latency", "-STOP", "2s");
+    assert_eq!((first.code, &*others), (Some(1), &[Some(0); 2][..]), "{first:?}");
+    let named: Vec<_> =
+        report["faults"].as_array().unwrap().iter().map(|fault| fault["rank"].as_u64()).collect();
+    assert!(named.contains(&Some(2)), "{report}");
+    assert!(
+        faults(&report).iter().any(|why| why.contains("rank 2 on ") && why.contains("hangs")),
+        "{report}"
+    );
+    assert!(measured(&report).iter().any(|name| name == "pool pool"), "{report}");
+}
+
+#[test]
+fn ranks_that_disagree_are_named_by_what_they_were_told() {
+    let arguments = |rank: usize| {
+        let size = if rank == 2 { "128" } else { "64" };
+        vec!["--size", size, "--duration", "20ms", "--topology", "incast", "--timeout", "20s"]
+    };
+    let (first, report, others) = Cluster::start_each("disagree", 3, arguments).finish();
+    assert_eq!((first.code, &*others), (Some(2), &[Some(0), Some(2)][..]), "{first:?}");
+    let faults = faults(&report);
+    assert!(
+        faults.len() == 1 && faults[0].contains("its `sizes` is [128], and that of rank 0 is [64]"),
+        "{faults:?}"
+    );
+    assert_eq!(measured(&report), ["incast echo", "incast stream"]);
+}
+
+#[test]
+fn a_rank_that_does_not_come_is_named_and_the_others_go_on() {
+    let url = format!("tcp://127.0.0.1:{}", port());
+    let arguments = [&SHORT[..], &["--topology", "pair", "--join", "1s", "--json"]].concat();
+    let mut other = rank(1, 3, &url, &arguments).spawn().unwrap();
+    let first = Finished::from(rank(0, 3, &url, &arguments).output().unwrap());
+    assert!(other.wait().unwrap().success());
+    assert_eq!(first.code, Some(1), "{first:?}");
+    let report: Value = serde_json::from_slice(&first.stdout).unwrap();
+    let faults = faults(&report);
+    assert!(faults.len() == 1 && faults[0].starts_with("rank 2: it did not come within 1 s"), "{faults:?}");
+    assert!(measured(&report).contains(&"pair echo".to_owned()), "{report}");
+}
+
+#[test]
+fn a_transport_that_no_host_has_is_named_and_the_other_is_measured() {
+    let transports = ["--transport", "ofi", "--transport", "tcp", "--topology", "pair", "--no-baseline"];
+    let (first, report, _) = Cluster::start("lacks", 2, &[&SHORT[..], &transports].concat()).finish();
+    assert_eq!(first.code, Some(1), "{first:?}");
+    assert!(faults(&report).iter().all(|why| why.contains(" lacks ofi: ")), "{report}");
+    assert!(
+        report["skipped"][0]["why"].as_str().unwrap().contains("two ranks that have ofi, and there are 0"),
+        "{report}"
+    );
+    assert_eq!(measured(&report), ["pair echo", "pair stream"]);
+}
+
+#[test]
+fn signals_keep_what_was_measured() {
+    for (at, name) in ["-INT", "-TERM"].into_iter().enumerate() {
+        let file = format!("signal-{at}");
+        let mut cluster =
+            Cluster::start(&file, 3, &["--size", "64", "--duration", "40ms", "--timeout", "20s"]);
+        cluster.first.line_with("pair latency");
+        // As a launcher does it: to all.
+        cluster.others.iter().for_each(|other| signal(other, name));
+        signal(&cluster.first.child, name);
+        let (first, report, _) = cluster.finish();
+        assert_eq!(first.code, Some(1), "{first:?}");
+        assert!(measured(&report).contains(&"pair echo".to_owned()), "{report}");
+        assert!(!measured(&report).contains(&"pool pool".to_owned()), "{report}");
+        let page = Cluster::page(&file);
+        assert!(page.contains("interrupted") || page.contains("ended it"), "{page}");
+    }
+}
+
+#[test]
+fn rank_0_that_is_killed_ends_the_others_and_leaves_its_lines() {
+    let mut cluster =
+        Cluster::start("first-killed", 2, &[&SHORT[..], &["--topology", "pair,ring,incast"]].concat());
+    cluster.first.line_with("pair latency");
+    cluster.first.child.kill().unwrap();
+    let code = cluster.others[0].wait().unwrap().code();
+    assert_eq!(code, Some(1));
+    drop(cluster.first);
+    let page = run(&["bench", "report", cluster.out.with_extension("jsonl").to_str().unwrap()]).printed();
+    assert!(page.contains("This run was cut off") && page.contains("tcp pair latency"), "{page}");
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let name = out("full");
+    let lines = name.with_extension("jsonl");
+    let _ = std::fs::remove_file(&lines);
+    std::os::unix::fs::symlink("/dev/full", &lines).unwrap();
+    let url = format!("tcp://127.0.0.1:{}", port());
+    let arguments = [&SHORT[..], &["--topology", "pair", "--join", "1s"]].concat();
+    let first = [&arguments[..], &["--out", name.to_str().unwrap()]].concat();
+    let first = Finished::from(rank(0, 2, &url, &first).output().unwrap());
+    std::fs::remove_file(lines).unwrap();
+    // Before anything is measured.
+    let said = first.failed(1);
+    assert!(said.contains("cluster-full.jsonl") && said.contains("is the disk full?"), "{said}");
+}
+
+#[test]
+fn wrong_use_is_told_with_what_to_do() {
+    let fails = |arguments: &[&str], part: &str| {
+        let said = run(&[&["bench", "cluster"], arguments].concat()).failed(2);
+        assert!(said.contains(part), "{said}");
+    };
+    let place = ["--rank", "0", "--ranks", "2"];
+    fails(&place, "add --coordinator tcp://HOST:PORT");
+    fails(&[&place[..], &["--coordinator", "ipc://x"]].concat(), "ranks meet over tcp");
+    fails(&["--rank", "2", "--ranks", "2", "--coordinator", "tcp://127.0.0.1:1"], "ranks are 0 to 1");
+    fails(&["--size", "8"], "a size is 16 B");
+    let at = [&place[..], &["--coordinator", "tcp://127.0.0.1:1", "--out", "/nowhere/x"]].concat();
+    fails(&at, "cannot write /nowhere/x.jsonl");
+    // Somebody listens there already.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", taken.local_addr().unwrap());
+    let said = run(&[&["bench", "cluster"], &place[..], &["--coordinator", &url]].concat());
+    assert!(said.code != Some(0) && said.stderr.contains(&url), "{said:?}");
+}
