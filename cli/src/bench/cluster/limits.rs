@@ -60,6 +60,9 @@ pub(super) const SAID_APART: Duration = Duration::from_millis(20);
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 pub(super) const HEARTBEAT_OVERDUE: Duration = Duration::from_secs(10);
 
+/// How long after one rank was ended by a signal the others may be by the same: launchers send one to all, not at once.
+pub(super) const LEAVING_GRACE: Duration = Duration::from_secs(1);
+
 /// How long the coordinator's last words may take to reach all ranks.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 

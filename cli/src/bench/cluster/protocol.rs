@@ -197,6 +197,20 @@ pub(super) struct Found {
     pub(super) steady: bool,
     /// What raw loops do.
     pub(super) what: Option<String>,
+    /// What perftest found directly after them, or why it found nothing.
+    pub(super) tool: Option<Result<ToolFigures, String>>,
+}
+
+/// What one of perftest's tools found between the same ranks. It has 0 where it does not measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::bench) struct ToolFigures {
+    /// Its name.
+    pub(in crate::bench) name: String,
+    pub(in crate::bench) p50_us: f64,
+    pub(in crate::bench) p99_us: f64,
+    pub(in crate::bench) messages_per_second: f64,
+    /// fabriq's figure by this one, as of the wire itself.
+    pub(in crate::bench) ratio: Option<f64>,
 }
 
 /// Figures of parts of the time that counted, one after the other.

@@ -12,7 +12,7 @@ use super::environment::Environment;
 use super::limits::FLOWS_MAX;
 use super::options::{Options, Topology};
 use super::plan::Item;
-use super::protocol::{FlowFound, Found, Hello, Kind, Usage, Windows};
+use super::protocol::{FlowFound, Found, Hello, Kind, ToolFigures, Usage, Windows};
 use crate::bench::report::{Quantile, distribution};
 use crate::failure::Failure;
 
@@ -114,6 +114,12 @@ pub(in crate::bench) struct Step {
     /// What raw loops do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::bench) what: Option<String>,
+    /// perftest between the same ranks, directly after raw loops over verbs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::bench) tool: Option<ToolFigures>,
+    /// Why there is no perftest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::bench) without_tool: Option<String>,
     pub(in crate::bench) took_seconds: f64,
 }
 
@@ -302,6 +308,8 @@ impl Step {
             verified: found.values().map(|found| found.verified).sum(),
             steady: found.values().all(|found| found.steady),
             what: found.values().find_map(|found| found.what.clone()),
+            tool: found.values().find_map(|found| found.tool.clone()?.ok()),
+            without_tool: found.values().find_map(|found| found.tool.clone()?.err()),
             took_seconds: took.as_secs_f64(),
             flows,
         })
@@ -393,12 +401,19 @@ impl Cluster {
     /// Writes beside a measurement of the wire itself how fabriq, measured before, compares with it.
     pub(super) fn compare_raw(&self, record: &mut Record) {
         let Record::Step(raw) = record else { return };
-        let beside = self.steps.iter().find(|step| raw.is_beside(step));
-        let ratio = beside.map(|own| match (&own.total.latency, &raw.total.latency) {
+        let Some(own) = self.steps.iter().find(|step| raw.is_beside(step)).map(|step| &step.total) else {
+            return;
+        };
+        raw.total.ratio = Some(match (&own.latency, &raw.total.latency) {
             (Some(own), Some(raw)) => own.p50_us / raw.p50_us.max(1e-3),
-            _ => own.total.messages_per_second / raw.total.messages_per_second.max(1e-9),
+            _ => own.messages_per_second / raw.total.messages_per_second.max(1e-9),
         });
-        raw.total.ratio = ratio;
+        if let Some(tool) = &mut raw.tool {
+            tool.ratio = Some(match &own.latency {
+                Some(own) => own.p50_us / tool.p50_us.max(1e-3),
+                None => own.messages_per_second / tool.messages_per_second.max(1e-9),
+            });
+        }
     }
 
     /// The wire itself as it was measured beside a step.

@@ -322,6 +322,26 @@ fn an_interrupted_run_ends_the_step_under_way_and_says_goodbye() {
 }
 
 #[test]
+fn a_signal_to_one_rank_loses_that_rank_and_a_signal_to_all_interrupts_whoever_hears_it_first() {
+    for all in [false, true] {
+        let mut world = World::new(&ALL, 4, &[]);
+        let now = world.now;
+        for rank in 0..4 {
+            let hello = world.hello(rank);
+            world.coordinator.handle(now, Input::Said(rank, hello));
+        }
+        for rank in if all { 1..4 } else { 1..2 } {
+            let leaving = Say::Leaving { why: "SIGTERM ended it".to_owned() };
+            world.coordinator.handle(now, Input::Said(rank, leaving));
+        }
+        let grace = world.coordinator.deadline().unwrap();
+        world.coordinator.tick(grace);
+        let verdict = world.coordinator.verdict();
+        assert_eq!((verdict.interrupted, verdict.faults), (all, usize::from(!all)), "all: {all}");
+    }
+}
+
+#[test]
 fn the_time_limit_leaves_the_rest_and_says_how_much() {
     let arguments = [&ALL[..], &["--limit", "15s"]].concat();
     // One that hangs takes time.
