@@ -666,6 +666,9 @@ impl Coordinator {
             return;
         }
         self.interrupted = Some(why.clone());
+        // They were told the same.
+        self.grace = None;
+        self.leaving.clear();
         self.verdict.interrupted = true;
         match &self.state {
             State::Step(step) if step.phase == Phase::Aborting => {}

@@ -334,8 +334,7 @@ fn a_signal_to_one_rank_loses_that_rank_and_a_signal_to_all_interrupts_whoever_h
             let leaving = Say::Leaving { why: "SIGTERM ended it".to_owned() };
             world.coordinator.handle(now, Input::Said(rank, leaving));
         }
-        let grace = world.coordinator.deadline().unwrap();
-        world.coordinator.tick(grace);
+        world.coordinator.tick(now + LEAVING_GRACE);
         let verdict = world.coordinator.verdict();
         assert_eq!((verdict.interrupted, verdict.faults), (all, usize::from(!all)), "all: {all}");
     }
