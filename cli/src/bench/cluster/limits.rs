@@ -81,5 +81,9 @@ pub(super) const ROWS_MAX: usize = 200;
 /// Flows of one measurement that a report keeps: the all-to-all of a thousand ranks has a million.
 pub(super) const FLOWS_MAX: usize = 2000;
 
-/// Flows of one rank whose latencies are told in full; of more, each in a dozen values.
+/// Flows of one rank whose latencies are told in full; of more, each in a dozen values. Flows of one measurement that keep their
+/// distributions in a report.
 pub(super) const FLOWS_WHOLE_MAX: usize = 32;
+
+/// Ranks of one measurement whose usage a report keeps.
+pub(super) const RANKS_WHOLE_MAX: usize = 128;

@@ -270,7 +270,10 @@ fn all_figures(cluster: &Cluster) -> String {
     let us = |step: &Step, figure: fn(&Latency) -> f64| {
         step.total.latency.as_ref().map_or(NONE.to_owned(), |latency| microseconds(figure(latency)))
     };
-    let rows = cluster.steps.iter().flat_map(|step| {
+    // Rounds that would bury the rest are in the maps.
+    let shown =
+        cluster.steps.iter().filter(|step| step.item.round.is_none() || cluster.steps.len() <= ROWS_MAX);
+    let rows = shown.flat_map(|step| {
         let (item, total) = (&step.item, &step.total);
         let round = item.round.map(|round| format!(", round {}", round + 1)).unwrap_or_default();
         let own = vec![
@@ -320,8 +323,10 @@ fn all_flows(cluster: &Cluster) -> String {
         ["measurement", "size", "from", "to", "median", "99.9 %", "msg/s", "GB/s", "lost", "repaired"];
     let mut rows = Vec::new();
     let mut left_out = 0;
-    // Of a pair the measurement says all.
-    for step in cluster.steps.iter().filter(|step| step.flows.len() > 1 || step.flows_left_out > 0) {
+    // Of a pair the measurement says all, of a matrix the map.
+    let several =
+        |step: &&Step| step.item.round.is_none() && (step.flows.len() > 1 || step.flows_left_out > 0);
+    for step in cluster.steps.iter().filter(several) {
         let mut flows: Vec<_> = step.flows.iter().collect();
         if flows.len() > ROWS_MAX {
             flows.sort_by(|a, b| a.messages_per_second.total_cmp(&b.messages_per_second));

@@ -224,6 +224,12 @@ pub(in crate::bench) struct Windows {
 }
 
 impl Windows {
+    /// The lowest median, or the highest rate; of windows in which nothing came, nothing.
+    pub(super) fn best(&self) -> Option<f64> {
+        let some = self.typical.iter().copied().filter(|figure| *figure > 0.0);
+        if self.tails.is_empty() { some.reduce(f64::max) } else { some.reduce(f64::min) }
+    }
+
     /// Takes in what another thread measured at the same time.
     pub(super) fn join(&mut self, other: &Self) {
         if self.typical.is_empty() {

@@ -388,6 +388,8 @@ fn a_thousand_ranks_are_led_through_every_topology() {
     assert_eq!(ranks, BTreeSet::from([17, 33, 900]));
     let flows: Vec<_> = world.steps().iter().map(|step| step.flows.len()).collect();
     assert_eq!(flows, [998, 996, 997]);
+    let lengths = world.records.iter().map(|record| serde_json::to_string(record).unwrap().len());
+    assert!(lengths.max().unwrap() < 600 << 10);
     // What it costs: seven orders to each rank of a step, whatever flows it has.
     assert!(world.orders < 1000 * (2 + 7 * 5), "{}", world.orders);
 }
