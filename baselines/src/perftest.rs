@@ -1,8 +1,8 @@
 //! perftest's tools (ib_send_lat, ib_send_bw, ib_read_bw), the field's own baselines, run as processes: both ends on this
-//! host. Their clock and their statistics are their own.
+//! host, or one on each of two. Their clock and their statistics are their own.
 
 use std::io::Read;
-use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -53,6 +53,20 @@ pub struct Measure {
     pub asleep: bool,
 }
 
+/// The end of a tool that waits; it ends when this goes out of scope.
+#[derive(Debug)]
+pub struct Server {
+    _process: Ended,
+    at: SocketAddr,
+}
+
+impl Server {
+    /// Where it waits: the two ends of a tool meet over TCP.
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+}
+
 /// What a tool found. It has 0 where it does not measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
@@ -67,6 +81,12 @@ pub struct Figures {
 impl Measure {
     /// Runs the tool's two ends. `prepare` may add to their commands.
     pub fn run(&self, prepare: impl Fn(&mut Command)) -> Result<Figures> {
+        let server = self.serve(&prepare)?;
+        self.ask(server.at(), prepare)
+    }
+
+    /// Starts the end that waits for the other, and for whom [`Measure::ask`] asks.
+    pub fn serve(&self, prepare: impl Fn(&mut Command)) -> Result<Server> {
         let port = self.device()?;
         // Free now, and nobody else is about to take it.
         let meeting = TcpListener::bind((self.at, 0))?.local_addr()?.port();
@@ -74,8 +94,13 @@ impl Measure {
         prepare(server.stdout(Stdio::null()).stderr(Stdio::null()));
         let mut server = Ended(server.spawn()?);
         self.await_listener(meeting, &mut server.0)?;
-        let mut client = self.command(&port, meeting);
-        prepare(client.arg(self.at.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        Ok(Server { _process: server, at: SocketAddr::new(self.at, meeting) })
+    }
+
+    /// Runs the end that measures; `at` is its own address, and the other end, which was told the same, waits at `server`.
+    pub fn ask(&self, server: SocketAddr, prepare: impl Fn(&mut Command)) -> Result<Figures> {
+        let mut client = self.command(&self.device()?, server.port());
+        prepare(client.arg(server.ip().to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut client = Ended(client.spawn()?);
         let begun = Instant::now();
         // What it prints is shorter than a pipe.
@@ -205,6 +230,7 @@ fn address(gid: &str) -> Option<IpAddr> {
 }
 
 /// Ends a process when it goes out of scope.
+#[derive(Debug)]
 struct Ended(Child);
 
 impl Drop for Ended {

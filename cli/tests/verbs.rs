@@ -70,3 +70,59 @@ fn the_table_has_the_ratios_and_says_that_perftest_is_not_installed() {
     assert!(line.ends_with("(apt-get install perftest)"), "{table}");
     assert!(!table.contains("FAILED"), "{table}");
 }
+
+/// The address of the first RDMA device.
+fn address() -> std::net::IpAddr {
+    let gids = std::process::Command::new("sh")
+        .args(["-c", "cat /sys/class/infiniband/*/ports/*/gids/* 2>/dev/null"])
+        .output()
+        .unwrap();
+    let gids = String::from_utf8(gids.stdout).unwrap();
+    let mapped = |gid: &str| gid.trim().parse::<std::net::Ipv6Addr>().ok()?.to_ipv4_mapped();
+    gids.lines().find_map(mapped).expect("a GID that stands for an IPv4 address").into()
+}
+
+#[test]
+fn a_cluster_over_verbs_has_its_pair_beside_the_device_itself_and_perftest() {
+    let url = format!("tcp://{}:7531", address());
+    let arguments = ["--transport", "verbs", "--topology", "pair,incast", "--size", "64", "--size", "64K"];
+    let times = ["--duration", "50ms", "--warmup", "10ms", "--timeout", "30s", "--json"];
+    let place =
+        |rank: &'static str| ["bench", "cluster", "--rank", rank, "--ranks", "3", "--coordinator", &url];
+    let mut others: Vec<_> = ["1", "2"]
+        .map(|rank| fabriq(&[&place(rank)[..], &arguments, &times].concat()).spawn().unwrap())
+        .into();
+    let first = run(&[&place("0")[..], &arguments, &times].concat());
+    others.iter_mut().for_each(|other| assert!(other.wait().unwrap().success()));
+    let report: Value = serde_json::from_str(&first.printed()).unwrap();
+    assert_eq!(report["faults"].as_array().unwrap().len(), 0, "{report:#}");
+    let steps = report["steps"].as_array().unwrap();
+    let of = |topology: &str, kind: &str| -> Vec<&Value> {
+        steps.iter().filter(|step| step["topology"] == topology && step["kind"] == kind).collect()
+    };
+    assert_eq!((of("incast", "echo").len(), of("incast", "stream").len()), (2, 2), "{report:#}");
+    for (kind, raw) in [("echo", "raw_echo"), ("stream", "raw_stream")] {
+        let (own, raw) = (of("pair", kind), of("pair", raw));
+        assert_eq!((own.len(), raw.len()), (2, 2), "{report:#}");
+        for (own, raw) in own.iter().zip(&raw) {
+            let figure = |step: &Value| match kind {
+                "echo" => positive(&step["total"]["latency"], "p50_us"),
+                _ => positive(&step["total"], "messages_per_second"),
+            };
+            let ratio = positive(&raw["total"], "ratio");
+            assert!((ratio / (figure(own) / figure(raw)) - 1.0).abs() < 1e-6, "{raw}");
+            // Where perftest is not installed, the report says so.
+            match raw["without_tool"].as_str() {
+                Some(why) => assert!(why.contains("perftest"), "{why}"),
+                None => assert!(positive(&raw["tool"], "ratio") > 0.0, "{raw}"),
+            }
+        }
+    }
+    // The device has counted what went over it, and the kernel what it may reach.
+    let ranks = of("pair", "stream")[0]["ranks"].as_array().unwrap();
+    assert!(
+        ranks.iter().any(|rank| rank["counters"].as_object().is_some_and(|counters| !counters.is_empty())),
+        "{report:#}"
+    );
+    assert!(ranks.iter().all(|rank| rank["pinned_bytes"].as_u64() > Some(0)), "{report:#}");
+}

@@ -2,7 +2,7 @@
 //! another of this program's, and perftest where it is installed. The messages, their checks and the clock are those of
 //! fabriq's own figures.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -120,7 +120,7 @@ impl Beside {
         if let Some((rate, what)) = self.found(RAW, rate, without)? {
             row.beside(RAW, what, rate);
         }
-        let tool = if size < READ_FROM { Tool::SendBw } else { Tool::ReadBw };
+        let tool = streaming_tool(size);
         if let Some(figures) = self.tool(tool, size, without)? {
             row.beside(tool.name(), PERFTEST, figures.messages_per_s);
         }
@@ -153,9 +153,7 @@ impl Beside {
         let (true, Ok(at)) = (self.has_perftest, at) else {
             return Ok(None);
         };
-        let most = if tool == Tool::SendLat { TOOL_TRIPS_MAX } else { TOOL_MESSAGES_MAX };
-        let count = (TOOL_BYTES / size).clamp(TOOL_MESSAGES_MIN, most) as u32;
-        let measure = Measure { tool, at: at.ip(), bytes: size, count, asleep: false };
+        let measure = measure(tool, at.ip(), size);
         self.found(tool.name(), measure.run(|_| {}).map_err(failed), without)
     }
 
@@ -214,6 +212,18 @@ impl Beside {
         peer.finish()?;
         Ok((messages as f64 / seconds, L::what(&run)))
     }
+}
+
+/// A run of one of perftest's tools, as long as a run beside fabriq's.
+pub(super) fn measure(tool: Tool, at: IpAddr, size: usize) -> Measure {
+    let most = if tool == Tool::SendLat { TOOL_TRIPS_MAX } else { TOOL_MESSAGES_MAX };
+    let count = (TOOL_BYTES / size).clamp(TOOL_MESSAGES_MIN, most) as u32;
+    Measure { tool, at, bytes: size, count, asleep: false }
+}
+
+/// Which of them streams messages of a size as fabriq does.
+pub(super) fn streaming_tool(size: usize) -> Tool {
+    if size < READ_FROM { Tool::SendBw } else { Tool::ReadBw }
 }
 
 fn run(kind: Kind, bytes: usize) -> Run {

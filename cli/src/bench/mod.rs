@@ -64,6 +64,7 @@ Examples:
   fabriq bench throughput --connect tcp://host:5555  and on the other: sends
   fabriq bench throughput --bind 'epgm://eth0;239.192.1.1:5555?rate_kbit=1000000'
                                                      by multicast, on an interface; the other with the same URL
+  srun -N4 fabriq bench cluster --out result         every topology between all ranks that a launcher has started
 
 Latency is REQ/REP, half of a round trip; throughput is PUSH/PULL, as the receiver sees it. Every message carries a \
 sequence number and a hash, and every one that arrives is verified; a mismatch ends the run with exit code 4. By \

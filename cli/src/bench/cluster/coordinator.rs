@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::limits::{FAILED_STEPS_MAX, RANKS_MAX};
+use super::limits::{FAILED_STEPS_MAX, LEAVING_GRACE, RANKS_MAX};
 use super::options::Options;
 use super::plan::{self, Item};
 use super::protocol::{Flow, Found, Hello, Order, Say, Task};
@@ -126,6 +126,9 @@ pub(super) struct Coordinator {
     begun: Instant,
     failed_in_a_row: u32,
     interrupted: Option<String>,
+    /// Ranks that a signal ends, each with which, and until when it may be the end of all.
+    leaving: BTreeMap<u32, String>,
+    grace: Option<Instant>,
     verdict: Verdict,
 }
 
@@ -149,6 +152,8 @@ impl Coordinator {
             begun: now,
             failed_in_a_row: 0,
             interrupted: None,
+            leaving: BTreeMap::new(),
+            grace: None,
             verdict,
         })
     }
@@ -160,6 +165,11 @@ impl Coordinator {
 
     /// When to call [`Coordinator::tick`].
     pub(super) fn deadline(&self) -> Option<Instant> {
+        let own = self.own_deadline()?;
+        Some(self.grace.map_or(own, |grace| grace.min(own)))
+    }
+
+    fn own_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Joining => Some(self.begun + self.options.join),
             State::Step(step) => Some(step.deadline),
@@ -193,7 +203,10 @@ impl Coordinator {
 
     /// Takes the time into account.
     pub(super) fn tick(&mut self, now: Instant) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.grace.is_some_and(|grace| now >= grace) {
+            self.close_leaving(now);
+        }
+        if self.own_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         match &self.state {
@@ -250,8 +263,29 @@ impl Coordinator {
             return;
         }
         match say {
-            Say::Leaving { why } if self.interrupted.is_none() => self.lost(now, rank, &why, true),
+            Say::Leaving { why } => self.leaving(now, rank, why),
             say => self.answer(now, rank, say),
+        }
+    }
+
+    /// A signal ends a rank. Whoever ends a job sends it to all ranks: then the run is interrupted, and no rank was lost.
+    fn leaving(&mut self, now: Instant, rank: u32, why: String) {
+        if self.interrupted.is_some() {
+            return;
+        }
+        self.leaving.insert(rank, why.clone());
+        let others = self.here().into_iter().filter(|&rank| rank != 0);
+        if self.leaving.len() > 1 && others.into_iter().all(|rank| self.leaving.contains_key(&rank)) {
+            return self.interrupt(now, why);
+        }
+        self.grace.get_or_insert(now + LEAVING_GRACE);
+    }
+
+    /// It was meant for those alone that said it.
+    fn close_leaving(&mut self, now: Instant) {
+        self.grace = None;
+        for (rank, why) in std::mem::take(&mut self.leaving) {
+            self.lost(now, rank, &why, true);
         }
     }
 
@@ -632,6 +666,9 @@ impl Coordinator {
             return;
         }
         self.interrupted = Some(why.clone());
+        // They were told the same.
+        self.grace = None;
+        self.leaving.clear();
         self.verdict.interrupted = true;
         match &self.state {
             State::Step(step) if step.phase == Phase::Aborting => {}

@@ -60,6 +60,9 @@ pub(super) const SAID_APART: Duration = Duration::from_millis(20);
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 pub(super) const HEARTBEAT_OVERDUE: Duration = Duration::from_secs(10);
 
+/// How long after one rank was ended by a signal the others may be by the same: launchers send one to all, not at once.
+pub(super) const LEAVING_GRACE: Duration = Duration::from_secs(1);
+
 /// How long the coordinator's last words may take to reach all ranks.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -77,3 +80,10 @@ pub(super) const ROWS_MAX: usize = 200;
 
 /// Flows of one measurement that a report keeps: the all-to-all of a thousand ranks has a million.
 pub(super) const FLOWS_MAX: usize = 2000;
+
+/// Flows of one rank whose latencies are told in full; of more, each in a dozen values. Flows of one measurement that keep their
+/// distributions in a report.
+pub(super) const FLOWS_WHOLE_MAX: usize = 32;
+
+/// Ranks of one measurement whose usage a report keeps.
+pub(super) const RANKS_WHOLE_MAX: usize = 128;

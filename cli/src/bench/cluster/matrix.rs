@@ -1,10 +1,7 @@
 //! The matrices of a run: the rounds of each put together, a figure for each link. Measures nothing.
 
-use std::collections::BTreeMap;
-
 use super::output::title;
 use super::plan::Item;
-use super::protocol::Windows;
 use super::report::{Cluster, Step};
 use super::slow::{Cells, Slow};
 use crate::bench::table::microseconds;
@@ -41,23 +38,18 @@ impl Matrix {
     }
 
     fn add(&mut self, step: &Step) {
-        let windows: BTreeMap<u32, &Windows> =
-            step.ranks.iter().map(|rank| (rank.rank, &rank.windows)).collect();
         for flow in step.flows.iter().filter(|flow| !flow.background && flow.messages > 0) {
             let Some(to) = flow.to else { continue };
-            // Who measures has no other flow in a round.
-            let of = |rank: u32| windows.get(&rank).map_or(&[][..], |windows| &windows.typical);
             match &flow.latency {
                 Some(latency) => {
-                    let best =
-                        of(flow.from).iter().copied().filter(|us| *us > 0.0).fold(latency.p50_us, f64::min);
+                    let best = flow.best.map_or(latency.p50_us, |best| best.min(latency.p50_us));
                     for link in [(flow.from, to), (to, flow.from)] {
                         self.cells.insert(link, latency.p50_us);
                         self.best.insert(link, best);
                     }
                 }
                 None => {
-                    let rate = of(to).iter().copied().fold(flow.messages_per_second, f64::max);
+                    let rate = flow.messages_per_second.max(flow.best.unwrap_or(0.0));
                     self.cells.insert((flow.from, to), flow.gigabytes_per_second);
                     self.best.insert((flow.from, to), rate * self.item.size as f64 / 1e9);
                 }

@@ -30,7 +30,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::note_debug_build;
-use crate::failure::Failure;
+use crate::failure::{Failure, note};
 use crate::info::Host;
 use crate::schemes;
 pub(super) use compare::compared;
@@ -132,8 +132,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
     let mut cluster = Cluster::new(run);
     let led = server.lead(coordinator, &mut sink, &mut cluster);
-    // What it has to say, its coordinator has said.
-    let _ = own.join();
+    if let Ok(Err(failure)) = own.join() {
+        note(&failure.into_text());
+    }
     let written = sink.finish(&cluster);
     judge(led?).and(written)
 }

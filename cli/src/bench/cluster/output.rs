@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -76,6 +77,10 @@ impl Sink {
         let bar = ProgressBar::new(1);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {elapsed} {wide_msg}") {
             bar.set_style(style);
+        }
+        if !bar.is_hidden() {
+            // Rarely, since it wakes a thread beside those that are measured.
+            bar.enable_steady_tick(Duration::from_millis(500));
         }
         Ok(Self { lines, finals, json: args.json, bar, begun: 0, items: 0 })
     }

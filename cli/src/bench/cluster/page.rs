@@ -270,10 +270,13 @@ fn all_figures(cluster: &Cluster) -> String {
     let us = |step: &Step, figure: fn(&Latency) -> f64| {
         step.total.latency.as_ref().map_or(NONE.to_owned(), |latency| microseconds(figure(latency)))
     };
-    let rows = cluster.steps.iter().map(|step| {
+    // Rounds that would bury the rest are in the maps.
+    let shown =
+        cluster.steps.iter().filter(|step| step.item.round.is_none() || cluster.steps.len() <= ROWS_MAX);
+    let rows = shown.flat_map(|step| {
         let (item, total) = (&step.item, &step.total);
         let round = item.round.map(|round| format!(", round {}", round + 1)).unwrap_or_default();
-        vec![
+        let own = vec![
             format!("{} {} {}{round}", item.scheme(), item.topology.name(), item.what()),
             units::size(item.size),
             if step.steady { "yes" } else { "no" }.to_owned(),
@@ -287,7 +290,23 @@ fn all_figures(cluster: &Cluster) -> String {
             total.cpu_ns_per_message.map_or(NONE.to_owned(), |ns| microseconds(ns / 1e3)),
             total.lost.map_or(NONE.to_owned(), |lost| lost.to_string()),
             ratio(total.ratio),
-        ]
+        ];
+        let tool = step.tool.as_ref().map(|tool| {
+            let us = |us: f64| if us > 0.0 { microseconds(us) } else { NONE.to_owned() };
+            let none = || NONE.to_owned();
+            let (rate, bytes) = match tool.messages_per_second {
+                rate if rate > 0.0 => {
+                    (units::per_second(rate), units::three_digits(rate * item.size as f64 / 1e9))
+                }
+                _ => (none(), none()),
+            };
+            let name = format!("{} {} {}", item.scheme(), item.topology.name(), tool.name);
+            let size = units::size(item.size);
+            let figures =
+                [us(tool.p50_us), us(tool.p99_us), none(), none(), none(), rate, bytes, none(), none()];
+            [&[name, size, none()][..], &figures, &[ratio(tool.ratio)]].concat()
+        });
+        std::iter::once(own).chain(tool)
     });
     let rows: Vec<_> = rows.collect();
     let mut text = format!(
@@ -304,8 +323,10 @@ fn all_flows(cluster: &Cluster) -> String {
         ["measurement", "size", "from", "to", "median", "99.9 %", "msg/s", "GB/s", "lost", "repaired"];
     let mut rows = Vec::new();
     let mut left_out = 0;
-    // Of a pair the measurement says all.
-    for step in cluster.steps.iter().filter(|step| step.flows.len() > 1 || step.flows_left_out > 0) {
+    // Of a pair the measurement says all, of a matrix the map.
+    let several =
+        |step: &&Step| step.item.round.is_none() && (step.flows.len() > 1 || step.flows_left_out > 0);
+    for step in cluster.steps.iter().filter(several) {
         let mut flows: Vec<_> = step.flows.iter().collect();
         if flows.len() > ROWS_MAX {
             flows.sort_by(|a, b| a.messages_per_second.total_cmp(&b.messages_per_second));
@@ -430,6 +451,11 @@ fn environment(cluster: &Cluster) -> String {
     raw.sort();
     raw.dedup();
     facts.extend(raw);
+    let mut without: Vec<&String> =
+        cluster.steps.iter().filter_map(|step| step.without_tool.as_ref()).collect();
+    without.sort();
+    without.dedup();
+    facts.extend(without.into_iter().map(|why| ("not measured".to_owned(), format!("perftest: {why}"))));
     facts.extend(cluster.skipped.iter().map(|skipped| {
         let what = [skipped.transport.clone(), skipped.topology.map(|topology| topology.name().to_owned())];
         let what: Vec<_> = what.into_iter().flatten().collect();

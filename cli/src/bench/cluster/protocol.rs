@@ -197,6 +197,20 @@ pub(super) struct Found {
     pub(super) steady: bool,
     /// What raw loops do.
     pub(super) what: Option<String>,
+    /// What perftest found directly after them, or why it found nothing.
+    pub(super) tool: Option<Result<ToolFigures, String>>,
+}
+
+/// What one of perftest's tools found between the same ranks. It has 0 where it does not measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::bench) struct ToolFigures {
+    /// Its name.
+    pub(in crate::bench) name: String,
+    pub(in crate::bench) p50_us: f64,
+    pub(in crate::bench) p99_us: f64,
+    pub(in crate::bench) messages_per_second: f64,
+    /// fabriq's figure by this one, as of the wire itself.
+    pub(in crate::bench) ratio: Option<f64>,
 }
 
 /// Figures of parts of the time that counted, one after the other.
@@ -210,6 +224,12 @@ pub(in crate::bench) struct Windows {
 }
 
 impl Windows {
+    /// The lowest median, or the highest rate; of windows in which nothing came, nothing.
+    pub(super) fn best(&self) -> Option<f64> {
+        let some = self.typical.iter().copied().filter(|figure| *figure > 0.0);
+        if self.tails.is_empty() { some.reduce(f64::max) } else { some.reduce(f64::min) }
+    }
+
     /// Takes in what another thread measured at the same time.
     pub(super) fn join(&mut self, other: &Self) {
         if self.typical.is_empty() {

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::environment::Environment;
-use super::limits::FLOWS_MAX;
+use super::limits::{FLOWS_MAX, FLOWS_WHOLE_MAX, RANKS_WHOLE_MAX};
 use super::options::{Options, Topology};
 use super::plan::Item;
-use super::protocol::{FlowFound, Found, Hello, Kind, Usage, Windows};
+use super::protocol::{FlowFound, Found, Hello, Kind, ToolFigures, Usage, Windows};
 use crate::bench::report::{Quantile, distribution};
 use crate::failure::Failure;
 
@@ -106,7 +106,11 @@ pub(in crate::bench) struct Step {
     #[serde(default)]
     pub(in crate::bench) flows_left_out: usize,
     pub(in crate::bench) total: Total,
+    /// Of very many, the first.
     pub(in crate::bench) ranks: Vec<RankFigures>,
+    /// Ranks that are not among them.
+    #[serde(default)]
+    pub(in crate::bench) ranks_left_out: usize,
     /// Messages whose number and hash were found right, warm-up and all.
     pub(in crate::bench) verified: u64,
     /// Whether the warm-up ended because figures were steady.
@@ -114,6 +118,12 @@ pub(in crate::bench) struct Step {
     /// What raw loops do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::bench) what: Option<String>,
+    /// perftest between the same ranks, directly after raw loops over verbs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::bench) tool: Option<ToolFigures>,
+    /// Why there is no perftest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::bench) without_tool: Option<String>,
     pub(in crate::bench) took_seconds: f64,
 }
 
@@ -133,6 +143,9 @@ pub(in crate::bench) struct FlowFigures {
     pub(in crate::bench) gigabytes_per_second: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::bench) latency: Option<Latency>,
+    /// Where its rank measured nothing else: its best window, the lowest median in microseconds or the most messages per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::bench) best: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::bench) lost: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +172,8 @@ pub(in crate::bench) struct Latency {
     pub(in crate::bench) p99_9_us: f64,
     pub(in crate::bench) p99_99_us: f64,
     pub(in crate::bench) max_us: f64,
+    /// Empty of a flow among many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::bench) distribution: Vec<Quantile>,
 }
 
@@ -245,6 +260,7 @@ impl FlowFigures {
             messages_per_second: rate,
             gigabytes_per_second: rate * size as f64 / 1e9,
             latency: Latency::new(&[&flow.latencies]),
+            best: None,
             lost: flow.lost,
             recovery,
         }
@@ -261,6 +277,14 @@ impl Step {
     ) -> Result<Self, String> {
         let all: Vec<&FlowFound> = found.values().flat_map(|found| &found.flows).collect();
         let mut flows: Vec<_> = all.iter().map(|flow| FlowFigures::new(flow, item)).collect();
+        for found in found.values() {
+            if let [flow] = found.flows.as_slice()
+                && let Some(figures) =
+                    flows.iter_mut().find(|figures| (figures.from, figures.to) == (flow.from, flow.to))
+            {
+                figures.best = found.windows.best();
+            }
+        }
         if flows.iter().all(|flow| flow.messages == 0) {
             return Err("no message came within the time measured; give more --duration".to_owned());
         }
@@ -282,12 +306,19 @@ impl Step {
             lost: (!lost.is_empty()).then(|| lost.iter().sum()),
             ratio: None,
         };
-        let ranks = found.iter().map(|(&rank, found)| RankFigures {
+        let ranks_left_out = found.len().saturating_sub(RANKS_WHOLE_MAX);
+        let ranks = found.iter().take(RANKS_WHOLE_MAX).map(|(&rank, found)| RankFigures {
             rank,
             usage: found.usage,
             windows: found.windows.clone(),
             counters: found.counters.clone(),
         });
+        if flows.len() > FLOWS_WHOLE_MAX {
+            flows
+                .iter_mut()
+                .filter_map(|flow| flow.latency.as_mut())
+                .for_each(|latency| latency.distribution.clear());
+        }
         let flows_left_out = flows.len().saturating_sub(FLOWS_MAX);
         if flows_left_out > 0 {
             flows.sort_by(|a, b| a.messages_per_second.total_cmp(&b.messages_per_second));
@@ -299,9 +330,12 @@ impl Step {
             flows_left_out,
             total,
             ranks: ranks.collect(),
+            ranks_left_out,
             verified: found.values().map(|found| found.verified).sum(),
             steady: found.values().all(|found| found.steady),
             what: found.values().find_map(|found| found.what.clone()),
+            tool: found.values().find_map(|found| found.tool.clone()?.ok()),
+            without_tool: found.values().find_map(|found| found.tool.clone()?.err()),
             took_seconds: took.as_secs_f64(),
             flows,
         })
@@ -393,12 +427,19 @@ impl Cluster {
     /// Writes beside a measurement of the wire itself how fabriq, measured before, compares with it.
     pub(super) fn compare_raw(&self, record: &mut Record) {
         let Record::Step(raw) = record else { return };
-        let beside = self.steps.iter().find(|step| raw.is_beside(step));
-        let ratio = beside.map(|own| match (&own.total.latency, &raw.total.latency) {
+        let Some(own) = self.steps.iter().find(|step| raw.is_beside(step)).map(|step| &step.total) else {
+            return;
+        };
+        raw.total.ratio = Some(match (&own.latency, &raw.total.latency) {
             (Some(own), Some(raw)) => own.p50_us / raw.p50_us.max(1e-3),
-            _ => own.total.messages_per_second / raw.total.messages_per_second.max(1e-9),
+            _ => own.messages_per_second / raw.total.messages_per_second.max(1e-9),
         });
-        raw.total.ratio = ratio;
+        if let Some(tool) = &mut raw.tool {
+            tool.ratio = Some(match &own.latency {
+                Some(own) => own.p50_us / tool.p50_us.max(1e-3),
+                None => own.messages_per_second / tool.messages_per_second.max(1e-9),
+            });
+        }
     }
 
     /// The wire itself as it was measured beside a step.

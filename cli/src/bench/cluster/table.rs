@@ -35,6 +35,20 @@ pub(super) fn figures(step: &Step) -> String {
     if let Some(ratio) = total.ratio {
         let _ = write!(text, "; fabriq is x {}", units::three_digits(ratio));
     }
+    if let Some(tool) = &step.tool {
+        let figure = match total.latency {
+            Some(_) => format!("p50 {}", microseconds(tool.p50_us)),
+            None => format!("{} msg/s", units::per_second(tool.messages_per_second)),
+        };
+        let ratio = tool
+            .ratio
+            .map(|ratio| format!(", fabriq is x {}", units::three_digits(ratio)))
+            .unwrap_or_default();
+        let _ = write!(text, "; {} {figure}{ratio}", tool.name);
+    }
+    if let Some(why) = &step.without_tool {
+        let _ = write!(text, "; no perftest: {why}");
+    }
     text
 }
 

@@ -322,6 +322,25 @@ fn an_interrupted_run_ends_the_step_under_way_and_says_goodbye() {
 }
 
 #[test]
+fn a_signal_to_one_rank_loses_that_rank_and_a_signal_to_all_interrupts_whoever_hears_it_first() {
+    for all in [false, true] {
+        let mut world = World::new(&ALL, 4, &[]);
+        let now = world.now;
+        for rank in 0..4 {
+            let hello = world.hello(rank);
+            world.coordinator.handle(now, Input::Said(rank, hello));
+        }
+        for rank in if all { 1..4 } else { 1..2 } {
+            let leaving = Say::Leaving { why: "SIGTERM ended it".to_owned() };
+            world.coordinator.handle(now, Input::Said(rank, leaving));
+        }
+        world.coordinator.tick(now + LEAVING_GRACE);
+        let verdict = world.coordinator.verdict();
+        assert_eq!((verdict.interrupted, verdict.faults), (all, usize::from(!all)), "all: {all}");
+    }
+}
+
+#[test]
 fn the_time_limit_leaves_the_rest_and_says_how_much() {
     let arguments = [&ALL[..], &["--limit", "15s"]].concat();
     // One that hangs takes time.
@@ -369,6 +388,8 @@ fn a_thousand_ranks_are_led_through_every_topology() {
     assert_eq!(ranks, BTreeSet::from([17, 33, 900]));
     let flows: Vec<_> = world.steps().iter().map(|step| step.flows.len()).collect();
     assert_eq!(flows, [998, 996, 997]);
+    let lengths = world.records.iter().map(|record| serde_json::to_string(record).unwrap().len());
+    assert!(lengths.max().unwrap() < 600 << 10);
     // What it costs: seven orders to each rank of a step, whatever flows it has.
     assert!(world.orders < 1000 * (2 + 7 * 5), "{}", world.orders);
 }

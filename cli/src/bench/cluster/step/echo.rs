@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fabriq::{Error, Frame, Message, PollItem, Socket, SocketType};
 use hdrhistogram::Histogram;
 
-use super::super::limits::{IDLE_LOOK, SLEEP_SLACK, UNDER_WAY_MAX};
+use super::super::limits::{FLOWS_WHOLE_MAX, IDLE_LOOK, SLEEP_SLACK, UNDER_WAY_MAX};
 use super::super::protocol::{FlowFound, Windows};
 use super::course::{At, Course, Look, Mark};
 use super::{Actor, Floor, Part, parts_of, rank_text};
@@ -177,18 +177,20 @@ impl Actor for Client {
             let tails = std::mem::take(&mut gauge.tails);
             part.windows = Windows { typical: gauge.course.windows(), tails };
         }
+        let is_thin = self.targets.len() > FLOWS_WHOLE_MAX;
         for target in &self.targets {
             for line in &target.lines {
                 line.verifier.finish(line.sent * u64::from(self.parts))?;
                 part.verified += line.sent;
             }
+            let latencies = counts(&target.one_way_ns);
             part.flows.push(FlowFound {
                 from: target.from,
                 to: target.to,
                 background: self.background,
                 messages: target.one_way_ns.len(),
                 seconds: gauge.seconds,
-                latencies: counts(&target.one_way_ns),
+                latencies: if is_thin { thinned(&latencies) } else { latencies },
                 ..FlowFound::default()
             });
         }
@@ -199,6 +201,25 @@ impl Actor for Client {
 /// Each value that was seen, and how often.
 pub(super) fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
     histogram.iter_recorded().map(|seen| (seen.value_iterated_to(), seen.count_at_value())).collect()
+}
+
+/// The same in a few values: the median for the faster half, and so on for half of those that are left. Nothing becomes faster.
+fn thinned(all: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let total: u64 = all.iter().map(|seen| seen.1).sum();
+    let (mut thin, mut group, mut seen) = (Vec::new(), 0, 0);
+    let mut left = total - total / 2;
+    for (at, &(value, count)) in all.iter().enumerate() {
+        group += count;
+        seen += count;
+        if total - seen < left || at + 1 == all.len() {
+            thin.push((value, group));
+            group = 0;
+            while left > 0 && total - seen < left {
+                left /= 2;
+            }
+        }
+    }
+    thin
 }
 
 impl Client {
@@ -330,4 +351,30 @@ fn silent(to: Option<u32>, error: Error, floor: &Floor<'_>) -> Failure {
 pub(super) fn client_socket(rate: Option<f64>) -> SocketType {
     // A REQ waits for each reply, and that is what an open loop must not do.
     if rate.is_some() { SocketType::Dealer } else { SocketType::Req }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thinned_distribution_has_few_values_and_the_same_median_tail_and_count() {
+        let all: Vec<(u64, u64)> = (1..=1000).map(|value| (value, 10)).collect();
+        let thin = thinned(&all);
+        assert!(thin.len() < 16 && thin.is_sorted(), "{thin:?}");
+        assert_eq!(thin.iter().map(|seen| seen.1).sum::<u64>(), 10_000);
+        assert_eq!(thin.last().unwrap().0, 1000);
+        let quantile = |counts: &[(u64, u64)], share: f64| {
+            let mut histogram = histogram().unwrap();
+            counts.iter().for_each(|&(value, count)| histogram.record_n(value, count).unwrap());
+            histogram.value_at_quantile(share) as f64
+        };
+        for share in [0.5, 0.99, 0.9999] {
+            let (whole, thin) = (quantile(&all, share), quantile(&thin, share));
+            assert!((whole..=1.02 * whole).contains(&thin), "{share}: {whole} {thin}");
+        }
+        assert_eq!(thinned(&[]), []);
+        assert_eq!(thinned(&[(5, 1)]), [(5, 1)]);
+        assert_eq!(thinned(&[(5, 1), (6, 1)]).iter().map(|seen| seen.1).sum::<u64>(), 2);
+    }
 }

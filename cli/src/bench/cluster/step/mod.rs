@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use fabriq::{Context, Error, Message};
 
 use super::counters;
-use super::protocol::{FlowFound, Found, Order, Say, Task, Windows};
+use super::protocol::{FlowFound, Found, Order, Say, Task, ToolFigures, Windows};
 use super::usage::Sample;
 use crate::bench::payload::Ring;
 use crate::failure::Failure;
@@ -51,6 +51,7 @@ struct Part {
     verified: u64,
     steady: bool,
     what: Option<&'static str>,
+    tool: Option<Result<ToolFigures, String>>,
 }
 
 /// What the threads of a step have in common.
@@ -247,6 +248,7 @@ impl Board {
         if let Some(what) = part.what {
             self.found.what = Some(what.to_owned());
         }
+        self.found.tool = self.found.tool.take().or(part.tool);
         for flow in part.flows {
             self.join(flow);
         }

@@ -128,8 +128,8 @@ impl Opening<'_> {
                 }
             }
             Kind::RawEcho | Kind::RawStream if !incoming.is_empty() => {
-                let (actor, endpoint) = raw::listen(&url, traffic)?;
-                endpoints.push(endpoint);
+                let (actor, listening) = raw::listen(&url, traffic)?;
+                endpoints.extend(listening);
                 ends.actors.push(actor);
             }
             _ => {}
@@ -281,7 +281,8 @@ impl Opening<'_> {
             }
             Kind::RawEcho | Kind::RawStream => {
                 for flow in outgoing {
-                    ends.actors.push(raw::dial(at(flow.to, 0)?, traffic, self.task)?);
+                    let tool = at(flow.to, 1).ok();
+                    ends.actors.push(raw::dial(at(flow.to, 0)?, tool, traffic, self.task, self.address)?);
                 }
             }
             Kind::Echo | Kind::Pool | Kind::Stream => {}

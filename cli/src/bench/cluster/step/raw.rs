@@ -1,16 +1,19 @@
 //! The wire itself between two ranks: `baselines`' loops, with the messages, checks and clock of fabriq's own figures. They
 //! keep their own time: warm-up and duration as they were asked for.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use baselines::perftest::{Server, Tool};
 use baselines::{Link, MARGIN, Run, Traffic as Way, Wait};
 use fabriq::Frame;
 
-use super::super::protocol::{Flow, FlowFound, Kind, Task, Traffic, Windows};
+use super::super::protocol::{Flow, FlowFound, Kind, Task, ToolFigures, Traffic, Windows};
 use super::echo::counts;
 use super::{Actor, Floor, Part};
 use crate::bench::Load;
+use crate::bench::baseline::{measure, streaming_tool};
 use crate::bench::latency::closed_loop;
 use crate::bench::payload::{Ring, Verifier};
 use crate::bench::throughput::too_few;
@@ -27,6 +30,8 @@ pub(super) struct Listener<L: Link> {
     listener: L::Listener,
     flow: Flow,
     run: Run,
+    /// perftest's, which waits for the other end's.
+    _tool: Option<Server>,
 }
 
 /// The dialling end, which pings or is the source.
@@ -37,6 +42,10 @@ pub(super) struct Dialler<L: Link> {
     run: Run,
     /// Warm-up and duration.
     load: Load,
+    /// Where perftest waits; or why it does not.
+    tool: Option<Result<SocketAddr, String>>,
+    /// By which others reach this host.
+    here: Option<IpAddr>,
 }
 
 fn run_of(traffic: &Traffic) -> Run {
@@ -44,8 +53,8 @@ fn run_of(traffic: &Traffic) -> Run {
     Run { traffic: way, bytes: traffic.size, wait: Wait::Polled }
 }
 
-/// Listens, and says where.
-pub(super) fn listen(url: &str, traffic: &Traffic) -> Result<(Box<dyn Actor>, String), Failure> {
+/// Listens, and says where; over verbs also where perftest does, or why not.
+pub(super) fn listen(url: &str, traffic: &Traffic) -> Result<(Box<dyn Actor>, Vec<String>), Failure> {
     match url.split_once("://") {
         Some(("tcp", at)) => listen_on::<baselines::tcp::Link>("tcp", at, traffic),
         Some(("verbs", at)) => listen_on::<baselines::verbs::Link>("verbs", at, traffic),
@@ -58,19 +67,54 @@ fn listen_on<L: Link<Listener: Send> + 'static>(
     scheme: &str,
     at: &str,
     traffic: &Traffic,
-) -> Result<(Box<dyn Actor>, String), Failure> {
+) -> Result<(Box<dyn Actor>, Vec<String>), Failure> {
     let any = address::<L>(at.replace(":*", ":0").as_str())?;
     let (listener, here) = L::listen(&any).map_err(failed)?;
     let flow = *traffic.flows.first().ok_or_else(|| no_loops(at))?;
-    Ok((Box::new(Listener::<L> { listener, flow, run: run_of(traffic) }), format!("{scheme}://{here}")))
+    let (here, mut server) = (here.to_string(), None);
+    let mut endpoints = vec![format!("{scheme}://{here}")];
+    if scheme == "verbs" {
+        let served = match here.parse::<SocketAddr>() {
+            Ok(here) => serve_tool(traffic, here.ip()),
+            Err(_) => Err(format!("{here} is no numeric address")),
+        };
+        endpoints.push(match served {
+            Ok(waiting) => format!("perftest://{}", server.insert(waiting).at()),
+            Err(why) => why,
+        });
+    }
+    Ok((Box::new(Listener::<L> { listener, flow, run: run_of(traffic), _tool: server }), endpoints))
 }
 
-/// Will dial.
-pub(super) fn dial(url: &str, traffic: &Traffic, task: &Task) -> Result<Box<dyn Actor>, Failure> {
+fn tool_of(traffic: &Traffic) -> Tool {
+    if traffic.kind == Kind::RawEcho { Tool::SendLat } else { streaming_tool(traffic.size) }
+}
+
+fn serve_tool(traffic: &Traffic, here: IpAddr) -> Result<Server, String> {
+    let tool = tool_of(traffic);
+    match tool.missing() {
+        Some(why) => Err(why),
+        None => measure(tool, here, traffic.size).serve(|_| {}).map_err(|error| error.to_string()),
+    }
+}
+
+/// Will dial; `tool` is what the listening end has said of perftest.
+pub(super) fn dial(
+    url: &str,
+    tool: Option<&String>,
+    traffic: &Traffic,
+    task: &Task,
+    address: &str,
+) -> Result<Box<dyn Actor>, Failure> {
+    let tool = tool.map(|said| match said.strip_prefix("perftest://").map(str::parse) {
+        Some(Ok(at)) => Ok(at),
+        _ => Err(said.clone()),
+    });
+    let more = (tool, address.parse().ok());
     match url.split_once("://") {
-        Some(("tcp", at)) => dial_on::<baselines::tcp::Link>(at, traffic, task),
-        Some(("verbs", at)) => dial_on::<baselines::verbs::Link>(at, traffic, task),
-        Some(("ipc", at)) => dial_on::<baselines::unix::Link>(at, traffic, task),
+        Some(("tcp", at)) => dial_on::<baselines::tcp::Link>(at, traffic, task, more),
+        Some(("verbs", at)) => dial_on::<baselines::verbs::Link>(at, traffic, task, more),
+        Some(("ipc", at)) => dial_on::<baselines::unix::Link>(at, traffic, task, more),
         _ => Err(no_loops(url)),
     }
 }
@@ -79,10 +123,11 @@ fn dial_on<L: Link<Address: Send> + 'static>(
     at: &str,
     traffic: &Traffic,
     task: &Task,
+    (tool, here): (Option<Result<SocketAddr, String>>, Option<IpAddr>),
 ) -> Result<Box<dyn Actor>, Failure> {
     let flow = *traffic.flows.first().ok_or_else(|| no_loops(at))?;
     let load = Load { sizes: vec![traffic.size], duration: task.duration, warmup: task.warmup, rate: None };
-    Ok(Box::new(Dialler::<L> { to: address::<L>(at)?, flow, run: run_of(traffic), load }))
+    Ok(Box::new(Dialler::<L> { to: address::<L>(at)?, flow, run: run_of(traffic), load, tool, here }))
 }
 
 fn address<L: Link>(at: &str) -> Result<L::Address, Failure> {
@@ -132,6 +177,7 @@ impl<L: Link<Listener: Send> + 'static> Actor for Listener<L> {
             verified: verifier.count,
             steady: true,
             what: Some(L::what(&self.run)),
+            tool: None,
         })
     }
 }
@@ -147,7 +193,7 @@ impl<L: Link<Address: Send> + 'static> Actor for Dialler<L> {
         if self.run.traffic == Way::Stream {
             let frames: Vec<Frame> = (0..ring.slots()).map(|number| ring.message(number)).collect();
             link.source(&frames, self.load.warmup + self.load.duration + MARGIN).map_err(failed)?;
-            return Ok(Part { steady: true, ..Part::default() });
+            return Ok(Part { steady: true, tool: self.ask_tool(floor), ..Part::default() });
         }
         let trips = closed_loop(&self.load, &ring, self.run.bytes, |frame, verifier| {
             let checked = link.ping(&frame, |reply| {
@@ -174,7 +220,34 @@ impl<L: Link<Address: Send> + 'static> Actor for Dialler<L> {
             verified: messages,
             steady: true,
             what: Some(L::what(&self.run)),
+            tool: self.ask_tool(floor),
         })
+    }
+}
+
+impl<L: Link> Dialler<L> {
+    /// perftest's figures, if the other end waits for it.
+    fn ask_tool(&self, floor: &Floor<'_>) -> Option<Result<ToolFigures, String>> {
+        let server = match self.tool.as_ref()? {
+            Ok(server) => *server,
+            Err(why) => return Some(Err(why.clone())),
+        };
+        let traffic = floor.task.traffics.first()?;
+        let tool = tool_of(traffic);
+        let asked = match (tool.missing(), self.here) {
+            (Some(why), _) => Err(why),
+            (None, None) => Err("no numeric address is known for this host".to_owned()),
+            (None, Some(here)) => {
+                measure(tool, here, traffic.size).ask(server, |_| {}).map_err(|error| error.to_string())
+            }
+        };
+        Some(asked.map(|figures| ToolFigures {
+            name: tool.name().to_owned(),
+            p50_us: figures.p50_us,
+            p99_us: figures.p99_us,
+            messages_per_second: figures.messages_per_s,
+            ratio: None,
+        }))
     }
 }
 
