@@ -494,6 +494,7 @@ impl TcpDriver {
                 self.queue.retain(|queued| *queued != id);
             }
             link.queued = true;
+            link.first = true;
             self.queue.push_front(id);
         }
     }

@@ -73,6 +73,8 @@ pub(crate) struct Link {
     pub(crate) look_at: Option<Instant>,
     /// Whether the driver's queue holds it.
     pub(crate) queued: bool,
+    /// Whether its place there is before others, since it has read bytes left. It reads no more then before they had a turn.
+    pub(crate) first: bool,
     /// Whether the driver's list of links to flush holds it.
     pub(crate) dirty: bool,
     /// The last poll that gave it a turn.
@@ -116,6 +118,7 @@ impl Link {
             deadline: None,
             look_at: None,
             queued: false,
+            first: false,
             dirty: false,
             served: 0,
             must_be_quiet,
@@ -353,7 +356,9 @@ impl Link {
         guess: bool,
     ) -> (bool, Turn) {
         self.report(id, |completion| out.push(completion));
-        let mut may_read = guess || self.readable || self.hung_up || self.broken.is_some();
+        let unread = self.readable || self.hung_up || self.broken.is_some();
+        let was_first = std::mem::take(&mut self.first);
+        let mut may_read = guess || unread;
         let mut got = false;
         loop {
             match self.incoming.deliver(&mut io.buffers, id, limit, out) {
@@ -365,6 +370,10 @@ impl Link {
                     return (got, Turn::Rest);
                 }
                 Err(reason) => return (got, Turn::Ended(reason)),
+            }
+            if was_first && unread {
+                self.incoming.settle(&mut io.buffers);
+                return (got, Turn::Again);
             }
             if !may_read {
                 self.incoming.settle(&mut io.buffers);

@@ -2,8 +2,16 @@
 // Each test program uses its own part of this.
 #![allow(dead_code)]
 
+pub(crate) mod browser;
+
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+/// A file of the tests' own.
+pub(crate) fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
 
 /// The program with arguments, nothing on standard input.
 pub(crate) fn fabriq(arguments: &[&str]) -> Command {
