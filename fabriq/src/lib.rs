@@ -41,6 +41,8 @@ pub fn transports() -> Vec<Arc<dyn Transport>> {
     vec![
         #[cfg(feature = "inproc")]
         Arc::new(transport_inproc::InprocTransport::new()),
+        #[cfg(feature = "ofi")]
+        Arc::new(transport_ofi::OfiTransport::new()),
         #[cfg(feature = "pgm")]
         Arc::new(transport_pgm::PgmTransport::over_udp()),
         #[cfg(feature = "pgm")]

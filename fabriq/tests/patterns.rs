@@ -550,6 +550,31 @@ macro_rules! over_wires {
                 super::$test(&fabriq::context().unwrap(), "ipc://*");
             })*
         }
+        // Every provider of libfabric's that needs no hardware.
+        mod ofi_tcp {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), "ofi://127.0.0.1:*?provider=tcp");
+            })*
+        }
+        mod ofi_rxm {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), "ofi://127.0.0.1:*?provider=tcp;ofi_rxm");
+            })*
+        }
+        mod ofi_net {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), "ofi://127.0.0.1:*?provider=net&endpoint=rdm");
+            })*
+        }
+        mod ofi_shm {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), "ofi://127.0.0.1:*?provider=shm");
+            })*
+        }
         #[cfg(feature = "device")]
         mod verbs {
             $(#[test]

@@ -48,6 +48,6 @@ impl Transport for OfiTransport {
     }
 
     fn local(&self, _scheme: &str) -> Option<Endpoint> {
-        Endpoint::parse("ofi://127.0.0.1:*?provider=tcp").ok()
+        Endpoint::parse("ofi://127.0.0.1:*").ok()
     }
 }

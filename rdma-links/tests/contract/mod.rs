@@ -1,5 +1,6 @@
 //! What every fabric promises at the boundary, as tests that run on any. `contract!(Place)` makes them tests of one
-//! place. `contract!(guarded Place)` adds that keys and lengths are checked, and `contract!(queue_pairs Place)` what queue pairs and
+//! place. `contract!(guarded Place)` adds that keys and lengths are checked and that all
+//! memory comes back at once, and `contract!(queue_pairs Place)` what queue pairs and
 //! their connection manager promise beyond that.
 #![allow(dead_code, reason = "each test program runs its own groups")]
 
@@ -25,6 +26,7 @@ macro_rules! contract {
                     a_wrong_key_is_refused_by_the_peer_and_everything_comes_back,
                 }
                 closing {
+                    reads_under_way_come_back_when_their_connection_ends,
                     what_is_posted_to_a_failed_queue_pair_comes_back_once_it_is_disconnected,
                 }
             }
@@ -85,7 +87,6 @@ macro_rules! contract {
             closing {
                 a_connection_can_end_at_every_step_from_either_side,
                 what_is_posted_after_the_end_is_refused_or_comes_back,
-                reads_under_way_come_back_when_their_connection_ends,
                 the_end_of_one_connection_leaves_the_device_to_the_next,
             }
             talk {

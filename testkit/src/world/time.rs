@@ -9,6 +9,17 @@ use transport_core::Armed;
 
 use super::{FUTILE_MAX, QUIET, REAL_LIMIT, SETTLE, VIRTUAL_LIMIT, World};
 
+/// How a sleep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slept {
+    /// Somebody was woken.
+    Woken,
+    /// A driver's deadline has come.
+    Due,
+    /// Nothing happened for as long as was asked for.
+    Over,
+}
+
 impl World {
     /// Polls and sleeps until `done` holds.
     ///
@@ -29,7 +40,7 @@ impl World {
                 return;
             }
             assert!(
-                self.sleep(limit),
+                self.sleep(limit) != Slept::Over,
                 "waited in vain for {what} (a wake-up, a deadline or a completion is missing): {self:#?}"
             );
         }
@@ -40,13 +51,21 @@ impl World {
     pub fn settle(&mut self) {
         let horizon = self.now() + SETTLE;
         let limit = self.now() + REAL_LIMIT;
+        // Who looks around by the clock makes no noise, unless something comes of it.
+        let mut until = if self.real_time { self.now() + QUIET } else { horizon };
         loop {
+            let mut noise = false;
             while self.turn() || self.any_due() {
                 assert!(!self.real_time || self.now() < limit, "the world never comes to rest: {self:#?}");
+                noise = true;
             }
-            let until = if self.real_time { self.now() + QUIET } else { horizon };
-            if !self.sleep(until) {
-                return;
+            if noise && self.real_time {
+                until = self.now() + QUIET;
+            }
+            match self.sleep(until) {
+                Slept::Woken if self.real_time => until = self.now() + QUIET,
+                Slept::Woken | Slept::Due => {}
+                Slept::Over => return,
             }
         }
     }
@@ -103,24 +122,24 @@ impl World {
         count
     }
 
-    /// Sleeps until something may have happened. False if that was only `limit`.
-    fn sleep(&mut self, limit: Instant) -> bool {
+    /// Sleeps until something may have happened, or until `limit`.
+    fn sleep(&mut self, limit: Instant) -> Slept {
         let awake = || self.hosts.iter().filter(|host| !host.asleep);
         let deadline = awake().filter(|host| host.driver.is_some()).filter_map(|host| host.deadline).min();
         if !self.real_time {
             let rung = awake().any(|host| host.driver.is_some() && host.bell.rung.load(Ordering::Acquire));
             if rung {
-                return true;
+                return Slept::Woken;
             }
             let Some(deadline) = deadline.filter(|deadline| *deadline <= limit) else {
                 // Deadlines beyond the horizon stay where they are, and so does the clock.
-                return false;
+                return Slept::Over;
             };
             if deadline > self.clock {
                 self.clock = deadline;
                 self.hosts.iter_mut().for_each(|host| host.futile = 0);
             }
-            return true;
+            return Slept::Due;
         }
         let until = deadline.map_or(limit, |deadline| deadline.min(limit));
         let left = until.saturating_duration_since(Instant::now());
@@ -138,7 +157,7 @@ impl World {
         }
         let ready = match poll(&mut fds, Some(&timeout)) {
             Ok(ready) => ready,
-            Err(rustix::io::Errno::INTR) => return true,
+            Err(rustix::io::Errno::INTR) => return Slept::Woken,
             Err(error) => panic!("poll(2): {error}"),
         };
         let readable: Vec<_> =
@@ -146,7 +165,11 @@ impl World {
         for at in readable {
             self.hosts[at].due = true;
         }
-        ready > 0 || until < limit
+        match ready {
+            0 if until < limit => Slept::Due,
+            0 => Slept::Over,
+            _ => Slept::Woken,
+        }
     }
 
     /// Moves an invented clock.

@@ -214,6 +214,12 @@ impl AddressVector {
         let shares_memory = self.raw.domain.fabric().shares_memory();
         // Before the provider does.
         let resident = if shares_memory { RESIDENTS.find(name.as_bytes()) } else { None };
+        if shares_memory && resident.is_none() && !may_share(name) {
+            let failure = Failure::new("fi_av_insert", -libc::ECONNREFUSED);
+            return Err(
+                failure.with_remedy("the peer has gone, or is another user's, with whom no memory is shared")
+            );
+        }
         let padded = Padded::new(name);
         let mut address = sys::FI_ADDR_UNSPEC;
         // SAFETY: the vector is alive and has no event queue, so that this is done when it returns; one address is
@@ -255,6 +261,22 @@ impl fmt::Debug for AddressVector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AddressVector({})", self.raw.serial())
     }
+}
+
+/// Whether the memory of an endpoint of another process can be opened. shm 1.17 follows a null pointer when it cannot
+/// (`smr_map_to_endpoint`), as when a peer left right after it had told its name; what is left is the time between this and the call.
+fn may_share(name: &Address) -> bool {
+    let bytes = name.0.strip_suffix(&[0]).unwrap_or(&name.0);
+    let Some(file) =
+        std::str::from_utf8(bytes).ok().and_then(|name| name.split_once("://")).map(|(_, file)| file)
+    else {
+        return false;
+    };
+    // shm_open(3): a name has no slash.
+    let path = std::path::Path::new("/dev/shm").join(file);
+    !file.is_empty()
+        && !file.contains('/')
+        && std::fs::File::options().read(true).write(true).open(path).is_ok()
 }
 
 #[cfg(test)]

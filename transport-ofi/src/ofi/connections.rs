@@ -87,9 +87,14 @@ impl OfiFabric {
         let kind = info.kind().unwrap_or(Kind::Connected);
         let way = match kind {
             Kind::Connected => Way::Connected { to: info.remote_address(), request: None },
-            Kind::Unconnected => {
-                Way::Unconnected { to: Some(dial.to), from: dial.from, wire: None, watched: None, peer: None }
-            }
+            Kind::Unconnected => Way::Unconnected {
+                to: Some(dial.to),
+                from: dial.from,
+                wire: None,
+                watched: None,
+                peer: None,
+                said: PrivateData::EMPTY,
+            },
         };
         let device = self.device_of(&info, kind)?;
         let connection = self.add_connection(way, Phase::Open, options.clone(), None);
@@ -343,9 +348,9 @@ impl OfiFabric {
                     private: *private,
                 });
                 it.phase = Phase::Accepting;
+                self.meeting.push(connection);
                 // What it has to say, an end perhaps, comes after our yes.
                 self.hear(connection);
-                self.established(connection, PrivateData::EMPTY);
             }
             _ => return Err(Failure::new(CALL, libc::EINVAL)),
         }

@@ -137,7 +137,14 @@ impl OfiFabric {
             let ListeningWay::Unconnected(door) = &it.way else { return };
             // Without descriptors nobody can be taken; whoever waits does so until there are some.
             let Ok(Some(wire)) = door.next() else { return };
-            let way = Way::Unconnected { to: None, from: None, wire: Some(wire), watched: None, peer: None };
+            let way = Way::Unconnected {
+                to: None,
+                from: None,
+                wire: Some(wire),
+                watched: None,
+                peer: None,
+                said: PrivateData::EMPTY,
+            };
             let options = it.options.clone();
             let connection = self.add_connection(way, Phase::Guest, options, Some(listener));
             let until = self.now.map(|now| now + GUEST_TIMEOUT);
@@ -225,9 +232,33 @@ impl OfiFabric {
                     _ => Err(stranger(Malformed::Field)),
                 };
                 match met {
-                    Ok(()) => self.established(key, hello.private),
+                    Ok(()) => {
+                        if let Way::Unconnected { said, .. } = &mut it.way {
+                            *said = hello.private;
+                        }
+                        self.meeting.push(key);
+                    }
                     Err(failure) => self.end_wire(key, failure),
                 }
+            }
+        }
+    }
+
+    /// Goes on with those who are about to meet.
+    pub(super) fn meet(&mut self) {
+        for key in std::mem::take(&mut self.meeting) {
+            let Some(it) = self.connections.find_mut(key) else { continue };
+            let (Way::Unconnected { said, .. }, Some(ordered)) = (&it.way, &mut it.ordered) else { continue };
+            if !matches!(it.phase, Phase::Connecting | Phase::Accepting) {
+                continue;
+            }
+            match ordered.meet() {
+                Ok(true) => {
+                    let said = *said;
+                    self.established(key, said);
+                }
+                Ok(false) => self.meeting.push(key),
+                Err(failure) => self.unreachable(key, failure),
             }
         }
     }

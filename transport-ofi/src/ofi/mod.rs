@@ -62,6 +62,8 @@ pub struct OfiFabric {
     waiting: Vec<ConnectionId>,
     /// Connections that have a completion queue to themselves.
     alone: Vec<ConnectionId>,
+    /// Connections whose ends know each other's names and are about to meet.
+    meeting: Vec<ConnectionId>,
     /// Connections that were told to give everything back.
     leaving: Vec<ConnectionId>,
     /// Connections that were accepted and have not said who they are, the oldest first, and until when they may.
@@ -125,6 +127,8 @@ enum Way {
         watched: Option<epoll::EventFlags>,
         /// The peer's endpoint.
         peer: Option<Address>,
+        /// What the listener has said, until the two have met.
+        said: PrivateData,
     },
 }
 
@@ -181,6 +185,7 @@ impl OfiFabric {
             ready: Vec::new(),
             waiting: Vec::new(),
             alone: Vec::new(),
+            meeting: Vec::new(),
             leaving: Vec::new(),
             guests: VecDeque::new(),
             batch: Batch::new(),
@@ -345,6 +350,7 @@ impl OfiFabric {
             it.is_some_and(|it| matches!(&it.queue, CompletionsOf::Own(queue) if queue.fd().is_none()))
         };
         !self.waiting.is_empty()
+            || !self.meeting.is_empty()
             || self.alone.iter().any(blind)
             || self.devices.iter().any(|(_, it)| it.queues.iter().any(|queue| queue.queue.fd().is_none()))
     }
@@ -516,6 +522,10 @@ impl Fabric for OfiFabric {
             let mut moved = self.fetch(budget - given);
             if !self.waiting.is_empty() {
                 moved |= self.retry();
+            }
+            if !self.meeting.is_empty() {
+                self.meet();
+                moved = true;
             }
             if moved {
                 self.stirred = self.now;

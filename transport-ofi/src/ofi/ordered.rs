@@ -23,6 +23,9 @@ pub(super) struct Ordered {
     limits: QueueLimits,
     /// Whether the peer can be sent to.
     stands: bool,
+    /// Whether the first word was said, and heard.
+    knocked: bool,
+    answered: bool,
 
     /// Asked for and not given back; `first_send` is the number of the first, by which the endpoint knows it.
     sends: VecDeque<Sent>,
@@ -90,6 +93,8 @@ impl Ordered {
             endpoint: Some(endpoint),
             limits,
             stands: false,
+            knocked: false,
+            answered: false,
             sends: VecDeque::with_capacity(limits.sends),
             first_send: 0,
             done: 0,
@@ -113,6 +118,31 @@ impl Ordered {
 
     pub(super) fn endpoint(&mut self) -> Option<&mut Endpoint> {
         self.endpoint.as_mut()
+    }
+
+    /// Says a first word to the peer, of no bytes, and hears his. Before that, providers that connect at the first message have no
+    /// room for any, and whoever sent one would have to come back for it. True once both are done.
+    pub(super) fn meet(&mut self) -> Result<bool, Failure> {
+        const CALL: &str = "fi_inject";
+        let endpoint = self.endpoint.as_mut().ok_or(Failure::new(CALL, libc::ENOTCONN))?;
+        if !self.knocked {
+            match endpoint.inject(&[]) {
+                Ok(()) => self.knocked = true,
+                Err(device::PostError::Full) => {}
+                Err(error) => return Err(Failure::new(CALL, refusal(error).errno())),
+            }
+        }
+        if !self.answered && matches!(self.receives.front(), Some(Some(_))) {
+            let Some(Some((status, buffer, len))) = self.receives.pop_front() else { return Ok(false) };
+            self.first_receive = self.first_receive.wrapping_add(1);
+            if status != Status::Success || len != 0 {
+                let errno = if status == Status::Success { libc::EPROTO } else { status.errno() };
+                return Err(Failure::new("fi_recv", errno));
+            }
+            self.answered = true;
+            self.post_receives(&mut vec![buffer])?;
+        }
+        Ok(self.knocked && self.answered)
     }
 
     /// From here on sends go to the peer, and what has arrived is given back.
