@@ -38,6 +38,7 @@ mod monocoque_peer;
 mod omq_peer;
 mod payload;
 mod peer;
+mod random;
 mod raw_peer;
 mod report;
 mod roles;
