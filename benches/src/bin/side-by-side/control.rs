@@ -4,6 +4,7 @@
 //! Lines of the child begin with `@` (a library may print too): `@url`, `@credits`, `@made`, `@ready`, `@report`, `@error`.
 //! The parent answers `go`, and ends the child when it has its report.
 
+use crate::payload::{Streams, Tally};
 use crate::usage::Usage;
 use crate::{Result, usage};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,12 @@ pub(crate) enum Role {
     CrowdPuller,
     /// Many idle PUSH links, then one more that sends.
     CrowdPusher,
+    /// PULL, bound, for many PUSH processes.
+    FanInPuller,
+    /// PUSH, bound, for many PULL processes.
+    FanOutPusher,
+    /// PULL, connected, one of many.
+    FanOutPuller,
     /// PUB, bound.
     Publisher,
     /// Many SUB sockets, connected.
@@ -51,6 +58,8 @@ pub(crate) struct Task {
     pub(crate) seed: u64,
     /// How many links (or SUB sockets) there are.
     pub(crate) links: usize,
+    /// Where a PUSH process counts, of several that send to one PULL.
+    pub(crate) lane: usize,
     /// Where a publisher hears how far its subscribers are.
     pub(crate) credit_url: String,
 }
@@ -62,6 +71,16 @@ impl Task {
 
     pub(crate) fn run(&self) -> Duration {
         Duration::from_millis(self.run_ms)
+    }
+
+    /// For what this process receives.
+    pub(crate) fn tally(&self) -> Tally {
+        let streams = match self.role {
+            Role::FanInPuller => Streams::Lanes(self.links),
+            Role::FanOutPuller => Streams::Share,
+            _ => Streams::Lanes(1),
+        };
+        Tally::new(streams, self.bytes, self.warm(), self.run())
     }
 
     /// How long a sender sends: the receiver's window, and a little for its late start.
@@ -77,6 +96,8 @@ pub(crate) struct Report {
     pub(crate) p99_us: f64,
     /// Messages sent or received, or round trips made, in all.
     pub(crate) count: u64,
+    /// Of the numbers of a share's messages.
+    pub(crate) digest: u64,
     pub(crate) rate_per_s: f64,
     pub(crate) usage: Usage,
 }

@@ -9,9 +9,9 @@
 //! That prints one table per measure: the median of each figure over the rounds that counted, and the ratio of the
 //! leading figure to libzmq's and to the raw limit's; then one line for each comparison that fabriq is judged by.
 //! `--markdown` prints the same for docs/measurements.md, `--json` every round. One measure alone: `latency`, `gaps`,
-//! `busy`, `push-pull`, `inproc`, `large`, `ipc-latency`, `ipc-push-pull`, `ipc-64k`, `pub-sub`, `idle`. `--only libzmq,fabriq` narrows the peers, `--rounds` and
-//! `--round-ms` set how long it takes, and `--budget-s` how long at most. Without `--features peers` the two Rust
-//! engines are left out; without libzmq.so.5 libzmq is.
+//! `busy`, `push-pull`, `inproc`, `large`, `ipc-latency`, `ipc-push-pull`, `ipc-64k`, `fan-in`, `fan-out`, `pub-sub`,
+//! `idle`. `--only libzmq,fabriq` narrows the peers, `--rounds` and `--round-ms` set how long it takes, and `--budget-s` how
+//! long at most. Without `--features peers` the two Rust engines are left out; without libzmq.so.5 libzmq is.
 //!
 //! How a round works: the program starts itself twice for every peer, one process for each end (one process for
 //! inproc), on loopback. It passes orders and figures through their standard input and output; each end exits after
@@ -26,6 +26,11 @@
 //! drops at its high-water mark and would be measured by how fast it throws away: it stays within a window of the slowest
 //! of its subscribers, who tell it over a PUSH socket of the same peer how far they all are; a message counts once it has
 //! come to every one of them.
+//!
+//! `fan-in` and `fan-out` have one process for each of the four at the many end. In `fan-in` each sender counts in a lane of its
+//! own, and the PULL takes each lane's messages once and in order. In `fan-out` a PUSH may leave out whom it finds full, so each
+//! PULL sees its numbers rise, and what all of them together have had is what was sent, by their count and by a digest. The
+//! rate is the sum of the four, each in a window of its own from its first message on.
 
 mod control;
 mod fabriq_peer;
@@ -85,7 +90,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How long all of it may take, in seconds: as it runs out, rounds are left out, down to two of each measure.
-    #[arg(long, default_value_t = 420)]
+    #[arg(long, default_value_t = 540)]
     budget_s: u64,
     /// Print every round and every figure as JSON instead of tables.
     #[arg(long)]
@@ -120,6 +125,10 @@ enum Choice {
     /// PUSH/PULL, 64 KiB, ipc.
     #[value(name = "ipc-64k")]
     Ipc64k,
+    /// 4 PUSH processes to one PULL, 64 B, tcp.
+    FanIn,
+    /// One PUSH to 4 PULL processes, 64 B, tcp.
+    FanOut,
     /// PUB to 32 SUB sockets, 64 B, tcp.
     PubSub,
     /// 100 and 10,000 idle links.

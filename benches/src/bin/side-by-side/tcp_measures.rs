@@ -1,7 +1,9 @@
 //! The measures of side-by-side, over loopback, Unix-domain sockets and in one process; it runs nothing.
 
 use crate::control::Role;
-use crate::measures::{Column, IDLE, LARGE, Line, Measure, RATE, Round, SUBSCRIBERS, TRIP, column, line};
+use crate::measures::{
+    Column, FAN, IDLE, LARGE, Line, Measure, RATE, Round, SUBSCRIBERS, TRIP, column, line,
+};
 use crate::peer::{FABRIQ, FABRIQ_ASYNC, LIBZMQ, RAW_BLOCKING, RAW_POLLED};
 use crate::{Arguments, Choice};
 
@@ -10,7 +12,7 @@ const FEW_LINKS: usize = 100;
 /// Idle links and thousands of links take seconds to make: so many rounds of them at most.
 const CROWD_ROUNDS: usize = 3;
 
-const FAN: &[Column] = &[column("k_per_s", "k msg/s at every SUB", 1), column("cpu_us", "CPU us/msg", 1)];
+const PUB_SUB: &[Column] = &[column("k_per_s", "k msg/s at every SUB", 1), column("cpu_us", "CPU us/msg", 1)];
 const IDLE_CPU: &[Column] = &[
     column("cpu_percent", "CPU % both", 3),
     column("bound_percent", "bound end", 3),
@@ -46,10 +48,10 @@ const BUSY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_BLOCKING])];
 const RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const IPC_LATENCY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_POLLED, RAW_BLOCKING])];
 /// Beside every engine that runs on its own.
-const IPC_RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, "monocoque", "omq", RAW_BLOCKING])];
+const ALL_RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, "monocoque", "omq", RAW_BLOCKING])];
 const INPROC_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const LARGE_LINES: &[Line] = &[line("gb_per_s", &[RAW_BLOCKING, LIBZMQ])];
-const FAN_LINES: &[Line] = &[line("k_per_s", &[LIBZMQ])];
+const PUB_SUB_LINES: &[Line] = &[line("k_per_s", &[LIBZMQ])];
 const IDLE_LINES: &[Line] = &[line("cpu_percent", &[LIBZMQ])];
 const CROWD_LINES: &[Line] = &[line("kib_per_link", &[LIBZMQ]), line("crowd_by_lone", &[LIBZMQ])];
 
@@ -144,7 +146,7 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         "ipc-push-pull",
         "PUSH/PULL 64 B ipc".to_owned(),
         RATE,
-        IPC_RATE_LINES,
+        ALL_RATE_LINES,
         blocking("m_per_s"),
         Role::Puller,
         Round::Stream { bytes: 64 },
@@ -160,14 +162,34 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         Round::Stream { bytes: 64 << 10 },
     );
     add(
+        Choice::FanIn,
+        "fan-in",
+        format!("{FAN} PUSH processes to one PULL, 64 B tcp"),
+        RATE,
+        ALL_RATE_LINES,
+        blocking("m_per_s"),
+        Role::FanInPuller,
+        Round::FanIn,
+    );
+    add(
+        Choice::FanOut,
+        "fan-out",
+        format!("one PUSH to {FAN} PULL processes, 64 B tcp, all together"),
+        RATE,
+        ALL_RATE_LINES,
+        blocking("m_per_s"),
+        Role::FanOutPusher,
+        Round::FanOut,
+    );
+    add(
         Choice::PubSub,
         "pub-sub",
         format!("PUB to {SUBSCRIBERS} SUB sockets of one other process, 64 B tcp, all received by all"),
-        FAN,
-        FAN_LINES,
+        PUB_SUB,
+        PUB_SUB_LINES,
         blocking("k_per_s"),
         Role::Publisher,
-        Round::Fan,
+        Round::PubSub,
     );
     add(
         Choice::Idle,

@@ -4,7 +4,8 @@ use crate::control::Role;
 use crate::peer::{Entry, FABRIQ, FABRIQ_ASYNC, LIBZMQ, RAW_BLOCKING, RAW_POLLED};
 use crate::{fabriq_peer, libzmq_peer, raw_peer, roles};
 
-const ALL_BUT_REPLIER: &[Role] = &[Role::Puller, Role::CrowdPuller, Role::Publisher, Role::Inproc];
+const ALL_BUT_REPLIER: &[Role] =
+    &[Role::Puller, Role::CrowdPuller, Role::FanInPuller, Role::FanOutPusher, Role::Publisher, Role::Inproc];
 
 /// All peers that this build and this machine have, and why others are missing.
 pub(crate) fn entries() -> (Vec<Entry>, Vec<String>) {
@@ -14,7 +15,7 @@ pub(crate) fn entries() -> (Vec<Entry>, Vec<String>) {
             name: RAW_POLLED,
             scheme: "tcp",
             run: raw_peer::run::<true>,
-            lacks: &[Role::Inproc, Role::CrowdPuller, Role::Publisher],
+            lacks: &[Role::Inproc, Role::CrowdPuller, Role::FanInPuller, Role::FanOutPusher, Role::Publisher],
         },
     ];
     let mut missing = Vec::new();
