@@ -1,7 +1,8 @@
 //! The talk between the program and the processes it starts of itself: tasks out, words and reports back; it
 //! measures nothing.
 //!
-//! Lines of the child begin with `@` (a library may print too): `@url`, `@credits`, `@made`, `@ready`, `@report`, `@error`.
+//! Lines of the child begin with `@` (a library may print too): `@url`, `@credits`, `@answers`, `@made`, `@ready`, `@report`,
+//! `@error`.
 //! The parent answers `go`, and ends the child when it has its report.
 
 use crate::payload::{Streams, Tally};
@@ -40,6 +41,10 @@ pub(crate) enum Role {
     Subscribers,
     /// PUSH and PULL on two threads of one process.
     Inproc,
+    /// Many PULL sockets, bound and waited for at once, and a PUSH that answers, bound as well.
+    Waiter,
+    /// A PUSH to each of a waiter's PULL sockets, and a PULL for its answers, connected.
+    Waker,
     /// No peer at all: burns CPU.
     Busy,
 }
@@ -48,6 +53,7 @@ pub(crate) enum Role {
 pub(crate) struct Task {
     pub(crate) peer: String,
     pub(crate) role: Role,
+    /// What this process binds or connects to; of a waker as many, with spaces between.
     pub(crate) url: String,
     /// The size of a message.
     pub(crate) bytes: usize,
@@ -56,12 +62,12 @@ pub(crate) struct Task {
     /// The longest gap between two requests; 0 is back to back.
     pub(crate) gap_max_us: u64,
     pub(crate) seed: u64,
-    /// How many links (or SUB sockets) there are.
+    /// How many links (or SUB sockets, or sockets waited for) there are.
     pub(crate) links: usize,
     /// Where a PUSH process counts, of several that send to one PULL.
     pub(crate) lane: usize,
-    /// Where a publisher hears how far its subscribers are.
-    pub(crate) credit_url: String,
+    /// Where a waker hears answers, and a publisher how far its subscribers are.
+    pub(crate) back_url: String,
 }
 
 impl Task {
@@ -158,6 +164,7 @@ pub(crate) fn run_task(task: &str) -> ! {
         usage::die_with_parent(match task.role {
             Role::Busy => 600,
             Role::CrowdPuller | Role::CrowdPusher => 150,
+            Role::Waiter | Role::Waker => 60,
             _ => 10 + (task.send().as_secs() as u32) * 4,
         });
         usage::raise_file_limit();

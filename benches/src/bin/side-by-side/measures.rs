@@ -10,6 +10,8 @@ use std::time::Duration;
 pub(crate) const SUBSCRIBERS: usize = 32;
 /// Processes at the many end in the measures `fan-in` and `fan-out`.
 pub(crate) const FAN: usize = 4;
+/// Sockets that are waited for at once in the measure `poll`.
+pub(crate) const POLLED: usize = 2000;
 /// How long idle links are watched.
 pub(crate) const IDLE: Duration = Duration::from_secs(2);
 
@@ -74,6 +76,7 @@ pub(crate) enum Round {
     Inproc { bytes: usize },
     FanIn,
     FanOut,
+    Poll,
     PubSub,
     Idle { links: usize },
     Crowd { links: usize },
@@ -86,6 +89,8 @@ impl Measure {
         match self.round {
             Round::Trips { .. } | Round::Stream { .. } | Round::Inproc { .. } | Round::PubSub => run,
             Round::FanIn | Round::FanOut => run,
+            // Once with one socket.
+            Round::Poll => 2.0 * run + 1.0,
             Round::Idle { .. } => 1.0 + IDLE.as_secs_f64(),
             Round::Crowd { links } => 2.0 * run + 2.0 + links as f64 / 2500.0,
         }

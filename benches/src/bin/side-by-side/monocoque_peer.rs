@@ -68,7 +68,9 @@ pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
             Role::CrowdPusher => crowd_pusher(task, control).await,
             Role::Publisher => publisher(task, control).await,
             Role::Subscribers => subscribers(task, control).await,
-            Role::Inproc | Role::Busy => Err("monocoque has no such role".into()),
+            Role::Inproc | Role::Waiter | Role::Waker | Role::Busy => {
+                Err("monocoque has no such role".into())
+            }
         }
     })
 }
@@ -320,7 +322,7 @@ async fn subscribers(task: &Task, control: &mut Control) -> Result<()> {
             news.notify_one();
         });
     }
-    let credit_address = task.credit_url.trim_start_matches("tcp://");
+    let credit_address = task.back_url.trim_start_matches("tcp://");
     let mut credits = PushSocket::connect(credit_address).await?;
     while !deliveries.borrow().feeds.greeted() {
         sleep(Duration::from_millis(1)).await;

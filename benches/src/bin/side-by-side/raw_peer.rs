@@ -5,12 +5,15 @@
 //! carries. So they do with four links, which PUSH takes in turn; PULL asks poll(2), and reads each that has something once.
 //! All else is one write and one read for each message: for REQ/REP that is the limit as well, but peers that put
 //! many messages for a SUB into one write go beyond it. In place of inproc stands the standard library's bounded channel.
+//! How one of many sockets is waited for is in `waits`.
 
 use crate::Result;
 use crate::control::{Control, Role, Task};
 use crate::payload::{self, END};
 use crate::peer::{HIGH_WATER_MARK, Kind, Peer};
+use crate::polls;
 use crate::roles;
+use crate::waits::Epoll;
 use baselines::stream::{Link, Socket};
 use baselines::{Link as _, Run, Traffic, Wait};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -29,12 +32,16 @@ static CHANNEL: Mutex<Option<SyncSender<Vec<u8>>>> = Mutex::new(None);
 pub(crate) fn run<const POLLED: bool>(task: &Task, control: &mut Control) -> Result<()> {
     match task.url.split("://").next() {
         Some("ipc") => roles::run::<Raw<UnixStream, POLLED>>(task, control),
+        _ if matches!(task.role, Role::Waiter | Role::Waker) => polls::run::<Plain, Epoll>(task, control),
         _ => roles::run::<Raw<TcpStream, POLLED>>(task, control),
     }
 }
 
+/// Plain TCP sockets that sleep.
+pub(crate) type Plain = Raw<TcpStream, false>;
+
 #[derive(Debug)]
-struct Raw<S: Socket, const POLLED: bool> {
+pub(crate) struct Raw<S: Socket, const POLLED: bool> {
     listener: Option<S::Listener>,
     links: Vec<Link<S>>,
     /// The link that has its turn, of a PUSH or PULL that has all of its links in use.
@@ -49,7 +56,7 @@ struct Raw<S: Socket, const POLLED: bool> {
 
 impl<S: Socket, const POLLED: bool> Raw<S, POLLED> {
     /// The last link is the one that moves messages, where there is a crowd of idle ones.
-    fn link(&mut self) -> Result<&mut Link<S>> {
+    pub(crate) fn link(&mut self) -> Result<&mut Link<S>> {
         self.links.last_mut().ok_or_else(|| "no link".into())
     }
 
@@ -104,10 +111,17 @@ where
     fn socket((): &(), kind: Kind, task: &Task) -> Result<Self> {
         let stream = !matches!(
             task.role,
-            Role::Replier | Role::Requester | Role::Publisher | Role::Subscribers | Role::Inproc
+            Role::Replier
+                | Role::Requester
+                | Role::Publisher
+                | Role::Subscribers
+                | Role::Inproc
+                | Role::Waiter
+                | Role::Waker
         );
         // Where a thread has many links, be they of one socket, it must not block in a read of one.
-        let one_of_many = kind == Kind::Sub || (kind == Kind::Pull && task.role == Role::FanInPuller);
+        let one_of_many = kind == Kind::Sub
+            || (kind == Kind::Pull && matches!(task.role, Role::FanInPuller | Role::Waiter));
         let wait = if POLLED || one_of_many { Wait::Polled } else { Wait::Asleep };
         let traffic = if stream { Traffic::Stream } else { Traffic::PingPong };
         let run = Run { traffic, bytes: task.bytes, wait };

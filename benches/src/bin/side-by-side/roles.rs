@@ -43,7 +43,7 @@ pub(crate) fn run<P: Peer>(task: &Task, control: &mut Control) -> Result<()> {
         Role::Publisher => publisher::<P>(&context, task, control),
         Role::Subscribers => subscribers::<P>(&context, task, control),
         Role::Inproc => inproc::<P>(&context, task, control),
-        Role::Busy => Err("no peer is busy".into()),
+        Role::Waiter | Role::Waker | Role::Busy => Err("not a role of every peer".into()),
     }
 }
 
@@ -85,10 +85,18 @@ fn replier<P: Peer>(mut socket: P, control: &mut Control) -> Result<()> {
 fn requester<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Result<()> {
     control.ready()?;
     let mut body = vec![0; task.bytes];
-    let mut trip = |number: u64| -> Result<()> {
+    let report = trips(task, |number| {
         payload::write_number(&mut body, number);
         socket.send(&body)?;
-        let reply = socket.recv(payload::number)?;
+        socket.recv(payload::number)
+    })?;
+    control.conclude(&report)
+}
+
+/// Measures round trips, each of which `ask` makes for a number, and says which came back.
+pub(crate) fn trips(task: &Task, mut ask: impl FnMut(u64) -> Result<u64>) -> Result<Report> {
+    let mut trip = |number: u64| -> Result<()> {
+        let reply = ask(number)?;
         if reply == number { Ok(()) } else { Err(format!("asked {number}, answered {reply}").into()) }
     };
     let began = Instant::now();
@@ -109,7 +117,7 @@ fn requester<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Resu
     }
     let usage = Usage::now().since(start);
     trip(END)?;
-    control.conclude(&latencies.report(usage))
+    Ok(latencies.report(usage))
 }
 
 fn pull<P: Peer>(socket: &mut P, task: &Task) -> Result<Report> {
@@ -218,7 +226,7 @@ fn subscribers<P: Peer>(context: &P::Context, task: &Task, control: &mut Control
         sockets.push(socket);
     }
     let mut credits = P::socket(context, Kind::Push, task)?;
-    credits.connect(&task.credit_url)?;
+    credits.connect(&task.back_url)?;
     let mut credit = vec![0; task.bytes];
     let mut feeds = Feeds::new(sockets.len());
     let mut window = Window::new(task.warm(), task.run());

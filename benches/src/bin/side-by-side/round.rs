@@ -2,7 +2,7 @@
 //! nothing.
 
 use crate::control::{Actor, Report, Role, Task};
-use crate::measures::{FAN, IDLE, Measure, Round, SUBSCRIBERS};
+use crate::measures::{FAN, IDLE, Measure, POLLED, Round, SUBSCRIBERS};
 use crate::payload;
 use crate::peer::Entry;
 use crate::{Arguments, Result, usage};
@@ -56,7 +56,7 @@ pub(crate) fn play(
         peer: entry.name.to_owned(),
         role: measure.role,
         url: url(measure.scheme.unwrap_or(entry.scheme), host),
-        credit_url: String::new(),
+        back_url: String::new(),
         bytes: 64,
         warm_ms: 100,
         run_ms: arguments.round_ms,
@@ -72,6 +72,19 @@ pub(crate) fn play(
         Round::Inproc { bytes } => inproc(&Task { bytes, url: "inproc://side-by-side".to_owned(), ..task }),
         Round::FanIn => fan_in(&Task { links: FAN, ..task }),
         Round::FanOut => fan_out(&Task { links: FAN, ..task }),
+        Round::Poll => {
+            let one = poll(&task)?;
+            let many = poll(&Task { links: POLLED, ..task })?;
+            let wakes = many.count.max(1) as f64;
+            Ok(Figures::from([
+                ("p50_us", many.p50_us),
+                ("p99_us", many.p99_us),
+                ("one_us", one.p50_us),
+                ("difference_us", many.p50_us - one.p50_us),
+                ("cpu_us", many.usage.cpu_us / wakes),
+                ("switches", many.usage.switches / wakes),
+            ]))
+        }
         Round::PubSub => pub_sub(&Task { links: SUBSCRIBERS, ..task }),
         Round::Idle { links } => {
             let idle = crowd(&Task { links, ..task }, IDLE)?;
@@ -151,13 +164,14 @@ fn inproc(task: &Task) -> Result<Figures> {
     Ok(rates(report.rate_per_s, task.bytes, report.usage.cpu_us / report.count.max(1) as f64))
 }
 
-/// What the processes of one end say at their ends, together.
+/// What several processes say at their ends, together.
 fn sum(reports: &[Report]) -> Report {
     reports.iter().fold(Report::default(), |mut sum, report| {
         sum.count += report.count;
         sum.digest = sum.digest.wrapping_add(report.digest);
         sum.rate_per_s += report.rate_per_s;
         sum.usage.cpu_us += report.usage.cpu_us;
+        sum.usage.switches += report.usage.switches;
         sum
     })
 }
@@ -224,10 +238,24 @@ fn rates(rate_per_s: f64, bytes: usize, cpu_us: f64) -> Figures {
     ])
 }
 
+/// What the waker says, with what both ends used.
+fn poll(task: &Task) -> Result<Report> {
+    let mut waiter = Actor::start(task)?;
+    let (url, back_url) = (waiter.expect("url")?, waiter.expect("answers")?);
+    let mut waker = Actor::start(&Task { role: Role::Waker, url, back_url, ..task.clone() })?;
+    waker.expect("ready")?;
+    waiter.expect("ready")?;
+    waiter.tell("go")?;
+    waker.tell("go")?;
+    let woken = waker.report()?;
+    let usage = sum(&[woken, waiter.report()?]).usage;
+    Ok(Report { usage, ..woken })
+}
+
 fn pub_sub(task: &Task) -> Result<Figures> {
     let mut publisher = Actor::start(task)?;
-    let (url, credit_url) = (publisher.expect("url")?, publisher.expect("credits")?);
-    let task = Task { role: Role::Subscribers, url, credit_url, ..task.clone() };
+    let (url, back_url) = (publisher.expect("url")?, publisher.expect("credits")?);
+    let task = Task { role: Role::Subscribers, url, back_url, ..task.clone() };
     let mut subscribers = Actor::start(&task)?;
     subscribers.expect("ready")?;
     publisher.expect("ready")?;

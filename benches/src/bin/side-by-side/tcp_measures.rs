@@ -2,16 +2,24 @@
 
 use crate::control::Role;
 use crate::measures::{
-    Column, FAN, IDLE, LARGE, Line, Measure, RATE, Round, SUBSCRIBERS, TRIP, column, line,
+    Column, FAN, IDLE, LARGE, Line, Measure, POLLED, RATE, Round, SUBSCRIBERS, TRIP, column, line,
 };
-use crate::peer::{FABRIQ, FABRIQ_ASYNC, LIBZMQ, RAW_BLOCKING, RAW_POLLED};
+use crate::peer::{FABRIQ, FABRIQ_ASYNC, FABRIQ_POLLER, LIBZMQ, RAW_BLOCKING, RAW_POLL2, RAW_POLLED};
 use crate::{Arguments, Choice};
 
 /// Idle links whose CPU time is measured.
 const FEW_LINKS: usize = 100;
-/// Idle links and thousands of links take seconds to make: so many rounds of them at most.
+/// Idle links and thousands of links or sockets take seconds to make: so many rounds of them at most.
 const CROWD_ROUNDS: usize = 3;
 
+const POLL: &[Column] = &[
+    column("p50_us", "p50 us", 2),
+    column("p99_us", "p99 us", 1),
+    column("one_us", "p50 us of 1 socket", 2),
+    column("difference_us", "difference us", 2),
+    column("cpu_us", "CPU us/wake", 1),
+    column("switches", "switches/wake", 3),
+];
 const PUB_SUB: &[Column] = &[column("k_per_s", "k msg/s at every SUB", 1), column("cpu_us", "CPU us/msg", 1)];
 const IDLE_CPU: &[Column] = &[
     column("cpu_percent", "CPU % both", 3),
@@ -51,6 +59,21 @@ const IPC_LATENCY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_POLLED, RAW_BL
 const ALL_RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, "monocoque", "omq", RAW_BLOCKING])];
 const INPROC_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const LARGE_LINES: &[Line] = &[line("gb_per_s", &[RAW_BLOCKING, LIBZMQ])];
+const POLL_LINES: &[Line] = &[
+    line("p50_us", &[LIBZMQ, RAW_POLL2, RAW_BLOCKING]),
+    Line {
+        title: None,
+        peer: FABRIQ_POLLER,
+        key: "p50_us",
+        beside: &[LIBZMQ, FABRIQ, RAW_POLL2, RAW_BLOCKING],
+    },
+    Line {
+        title: Some("the same, and what the other sockets cost"),
+        peer: FABRIQ_POLLER,
+        key: "difference_us",
+        beside: &[LIBZMQ, FABRIQ, RAW_POLL2, RAW_BLOCKING],
+    },
+];
 const PUB_SUB_LINES: &[Line] = &[line("k_per_s", &[LIBZMQ])];
 const IDLE_LINES: &[Line] = &[line("cpu_percent", &[LIBZMQ])];
 const CROWD_LINES: &[Line] = &[line("kib_per_link", &[LIBZMQ]), line("crowd_by_lone", &[LIBZMQ])];
@@ -61,7 +84,7 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
     let mut measures = Vec::new();
     let mut add = |choice: Choice, name, title: String, columns, lines, limit, role, round| {
         let rounds = match round {
-            Round::Crowd { .. } | Round::Idle { .. } => arguments.rounds.min(CROWD_ROUNDS),
+            Round::Crowd { .. } | Round::Idle { .. } | Round::Poll => arguments.rounds.min(CROWD_ROUNDS),
             _ => arguments.rounds,
         };
         let scheme = choice.is_ipc().then_some("ipc");
@@ -180,6 +203,16 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         blocking("m_per_s"),
         Role::FanOutPusher,
         Round::FanOut,
+    );
+    add(
+        Choice::Poll,
+        "poll",
+        format!("a message to 1 of {POLLED} PULL sockets waited for at once, and an answer, 64 B tcp"),
+        POLL,
+        POLL_LINES,
+        blocking("p50_us"),
+        Role::Waiter,
+        Round::Poll,
     );
     add(
         Choice::PubSub,
