@@ -101,6 +101,11 @@ impl<S: Socket> Link<S> {
         Ok(Look::Message)
     }
 
+    /// Whether the next message is here already, so that it takes no read.
+    pub fn has_message(&self) -> bool {
+        self.end - self.start >= self.bytes
+    }
+
     /// The message that is whole.
     fn take(&mut self) -> &[u8] {
         let start = self.start;

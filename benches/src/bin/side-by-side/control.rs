@@ -1,9 +1,11 @@
 //! The talk between the program and the processes it starts of itself: tasks out, words and reports back; it
 //! measures nothing.
 //!
-//! Lines of the child begin with `@` (a library may print too): `@url`, `@credits`, `@made`, `@ready`, `@report`, `@error`.
+//! Lines of the child begin with `@` (a library may print too): `@url`, `@credits`, `@answers`, `@made`, `@ready`, `@report`,
+//! `@error`.
 //! The parent answers `go`, and ends the child when it has its report.
 
+use crate::payload::{Streams, Tally};
 use crate::usage::Usage;
 use crate::{Result, usage};
 use serde::{Deserialize, Serialize};
@@ -27,12 +29,22 @@ pub(crate) enum Role {
     CrowdPuller,
     /// Many idle PUSH links, then one more that sends.
     CrowdPusher,
+    /// PULL, bound, for many PUSH processes.
+    FanInPuller,
+    /// PUSH, bound, for many PULL processes.
+    FanOutPusher,
+    /// PULL, connected, one of many.
+    FanOutPuller,
     /// PUB, bound.
     Publisher,
     /// Many SUB sockets, connected.
     Subscribers,
     /// PUSH and PULL on two threads of one process.
     Inproc,
+    /// Many PULL sockets, bound and waited for at once, and a PUSH that answers, bound as well.
+    Waiter,
+    /// A PUSH to each of a waiter's PULL sockets, and a PULL for its answers, connected.
+    Waker,
     /// No peer at all: burns CPU.
     Busy,
 }
@@ -41,6 +53,7 @@ pub(crate) enum Role {
 pub(crate) struct Task {
     pub(crate) peer: String,
     pub(crate) role: Role,
+    /// What this process binds or connects to; of a waker as many, with spaces between.
     pub(crate) url: String,
     /// The size of a message.
     pub(crate) bytes: usize,
@@ -49,10 +62,12 @@ pub(crate) struct Task {
     /// The longest gap between two requests; 0 is back to back.
     pub(crate) gap_max_us: u64,
     pub(crate) seed: u64,
-    /// How many links (or SUB sockets) there are.
+    /// How many links (or SUB sockets, or sockets waited for) there are.
     pub(crate) links: usize,
-    /// Where a publisher hears how far its subscribers are.
-    pub(crate) credit_url: String,
+    /// Where a PUSH process counts, of several that send to one PULL.
+    pub(crate) lane: usize,
+    /// Where a waker hears answers, and a publisher how far its subscribers are.
+    pub(crate) back_url: String,
 }
 
 impl Task {
@@ -62,6 +77,16 @@ impl Task {
 
     pub(crate) fn run(&self) -> Duration {
         Duration::from_millis(self.run_ms)
+    }
+
+    /// For what this process receives.
+    pub(crate) fn tally(&self) -> Tally {
+        let streams = match self.role {
+            Role::FanInPuller => Streams::Lanes(self.links),
+            Role::FanOutPuller => Streams::Share,
+            _ => Streams::Lanes(1),
+        };
+        Tally::new(streams, self.bytes, self.warm(), self.run())
     }
 
     /// How long a sender sends: the receiver's window, and a little for its late start.
@@ -77,6 +102,8 @@ pub(crate) struct Report {
     pub(crate) p99_us: f64,
     /// Messages sent or received, or round trips made, in all.
     pub(crate) count: u64,
+    /// Of the numbers of a share's messages.
+    pub(crate) digest: u64,
     pub(crate) rate_per_s: f64,
     pub(crate) usage: Usage,
 }
@@ -137,6 +164,7 @@ pub(crate) fn run_task(task: &str) -> ! {
         usage::die_with_parent(match task.role {
             Role::Busy => 600,
             Role::CrowdPuller | Role::CrowdPusher => 150,
+            Role::Waiter | Role::Waker => 60,
             _ => 10 + (task.send().as_secs() as u32) * 4,
         });
         usage::raise_file_limit();

@@ -1,9 +1,8 @@
-//! fabriq as a peer of side-by-side: the blocking front in every role, the async front under tokio for REQ/REP.
+//! fabriq as a peer of side-by-side: the blocking front for every role, the async front under tokio for REQ/REP.
 
 use crate::Result;
 use crate::control::{Control, Role, Task};
 use crate::peer::{BACKLOG, Kind, Peer, high_water_mark};
-use crate::roles;
 use crate::roles_async::{self, Turns};
 use fabriq::{Error, Frame, Message, PollItem, SocketType};
 use std::time::Duration;
@@ -62,11 +61,7 @@ impl Peer for Fabriq {
     }
 
     fn try_recv<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
-        match self.0.try_recv() {
-            Ok(message) => Ok(Some(read(message.body()))),
-            Err(Error::Again) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        try_recv(&self.0, read)
     }
 
     fn wait_any(sockets: &mut [Self], limit: Duration, ready: &mut [bool]) -> Result<()> {
@@ -76,6 +71,14 @@ impl Peer for Fabriq {
             *ready = item.ready.readable;
         }
         Ok(())
+    }
+}
+
+pub(crate) fn try_recv<R>(socket: &fabriq::Socket, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+    match socket.try_recv() {
+        Ok(message) => Ok(Some(read(message.body()))),
+        Err(Error::Again) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -90,10 +93,6 @@ impl Turns for fabriq::Socket {
         body.extend_from_slice(message.body());
         Ok(())
     }
-}
-
-pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
-    roles::run::<Fabriq>(task, control)
 }
 
 /// REQ/REP by futures on a current-thread runtime.

@@ -17,15 +17,20 @@ const ZMQ_RCVHWM: c_int = 24;
 const ZMQ_LAST_ENDPOINT: c_int = 32;
 const ZMQ_DONTWAIT: c_int = 1;
 const ZMQ_POLLIN: c_short = 1;
+const ZMQ_MAX_SOCKETS: c_int = 2;
+
+/// Sockets of a context: its default (1023) is too few for the measure `poll`.
+const SOCKETS_MAX: c_int = 4096;
 
 /// zmq_msg_t: 64 bytes, aligned like a pointer.
 #[repr(C, align(8))]
 #[derive(Debug)]
 struct RawMessage([u8; 64]);
 
+/// zmq_pollitem_t.
 #[repr(C)]
 #[derive(Debug)]
-struct PollItem {
+pub(crate) struct PollItem {
     socket: *mut c_void,
     fd: c_int,
     events: c_short,
@@ -61,6 +66,7 @@ api! {
     zmq_errno: fn() -> c_int;
     zmq_strerror: fn(c_int) -> *const c_char;
     zmq_ctx_new: fn() -> *mut c_void;
+    zmq_ctx_set: fn(*mut c_void, c_int, c_int) -> c_int;
     zmq_socket: fn(*mut c_void, c_int) -> *mut c_void;
     zmq_setsockopt: fn(*mut c_void, c_int, *const c_void, size_t) -> c_int;
     zmq_getsockopt: fn(*mut c_void, c_int, *mut c_void, *mut size_t) -> c_int;
@@ -114,7 +120,27 @@ pub(crate) struct Libzmq {
 // message is not used across calls.
 unsafe impl Send for Libzmq {}
 
+impl PollItem {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.revents & ZMQ_POLLIN != 0
+    }
+}
+
+/// zmq_poll, for as long as it takes or for `limit`; says how many are ready.
+pub(crate) fn poll(items: &mut [PollItem], limit: Option<Duration>) -> Result<usize> {
+    let api = api()?;
+    let limit = limit.map_or(-1, |limit| limit.as_millis() as c_long);
+    // SAFETY: `items` holds so many items, and only `poll_item` makes any: each has a socket, none of which is ever closed.
+    let count = unsafe { (api.zmq_poll)(items.as_mut_ptr(), items.len() as c_int, limit) };
+    usize::try_from(count).map_err(|_| last_error(api))
+}
+
 impl Libzmq {
+    /// For `poll`, of this socket's messages.
+    pub(crate) fn poll_item(&self) -> PollItem {
+        PollItem { socket: self.socket, fd: 0, events: ZMQ_POLLIN, revents: 0 }
+    }
+
     fn check(&self, code: c_int) -> Result<c_int> {
         if code < 0 { Err(last_error(self.api)) } else { Ok(code) }
     }
@@ -155,7 +181,14 @@ impl Peer for Libzmq {
     fn context() -> Result<Context> {
         // SAFETY: no argument. The context lives until the process ends.
         let context = unsafe { (api()?.zmq_ctx_new)() };
-        if context.is_null() { Err(last_error(api()?)) } else { Ok(Context(context)) }
+        if context.is_null() {
+            return Err(last_error(api()?));
+        }
+        // SAFETY: an open context, and no memory.
+        if unsafe { (api()?.zmq_ctx_set)(context, ZMQ_MAX_SOCKETS, SOCKETS_MAX) } < 0 {
+            return Err(last_error(api()?));
+        }
+        Ok(Context(context))
     }
 
     fn socket(context: &Context, kind: Kind, task: &Task) -> Result<Self> {
@@ -240,14 +273,10 @@ impl Peer for Libzmq {
     }
 
     fn wait_any(sockets: &mut [Self], limit: Duration, ready: &mut [bool]) -> Result<()> {
-        let mut items: Vec<PollItem> = sockets
-            .iter()
-            .map(|socket| PollItem { socket: socket.socket, fd: 0, events: ZMQ_POLLIN, revents: 0 })
-            .collect();
-        // SAFETY: `items` holds so many items, each with an open socket.
-        unsafe { (api()?.zmq_poll)(items.as_mut_ptr(), items.len() as c_int, limit.as_millis() as c_long) };
+        let mut items: Vec<PollItem> = sockets.iter().map(Self::poll_item).collect();
+        poll(&mut items, Some(limit))?;
         for (ready, item) in ready.iter_mut().zip(&items) {
-            *ready = item.revents & ZMQ_POLLIN != 0;
+            *ready = item.is_ready();
         }
         Ok(())
     }

@@ -9,9 +9,9 @@
 //! That prints one table per measure: the median of each figure over the rounds that counted, and the ratio of the
 //! leading figure to libzmq's and to the raw limit's; then one line for each comparison that fabriq is judged by.
 //! `--markdown` prints the same for docs/measurements.md, `--json` every round. One measure alone: `latency`, `gaps`,
-//! `busy`, `push-pull`, `inproc`, `large`, `ipc-latency`, `ipc-push-pull`, `ipc-64k`, `pub-sub`, `idle`. `--only libzmq,fabriq` narrows the peers, `--rounds` and
-//! `--round-ms` set how long it takes, and `--budget-s` how long at most. Without `--features peers` the two Rust
-//! engines are left out; without libzmq.so.5 libzmq is.
+//! `busy`, `push-pull`, `inproc`, `large`, `ipc-latency`, `ipc-push-pull`, `ipc-64k`, `fan-in`, `fan-out`, `poll`, `pub-sub`,
+//! `idle`. `--only libzmq,fabriq` narrows the peers, `--rounds` and `--round-ms` set how long it takes, and `--budget-s` how
+//! long at most. Without `--features peers` the two Rust engines are left out; without libzmq.so.5 libzmq is.
 //!
 //! How a round works: the program starts itself twice for every peer, one process for each end (one process for
 //! inproc), on loopback. It passes orders and figures through their standard input and output; each end exits after
@@ -26,6 +26,18 @@
 //! drops at its high-water mark and would be measured by how fast it throws away: it stays within a window of the slowest
 //! of its subscribers, who tell it over a PUSH socket of the same peer how far they all are; a message counts once it has
 //! come to every one of them.
+//!
+//! `fan-in` and `fan-out` have one process for each of the four at the many end. In `fan-in` each sender counts in a lane of its
+//! own, and the PULL takes each lane's messages once and in order. In `fan-out` a PUSH may leave out whom it finds full, so each
+//! PULL sees its numbers rise, and what all of them together have had is what was sent, by their count and by a digest. The
+//! rate is the sum of the four, each in a window of its own from its first message on.
+//!
+//! `poll` is over tcp, since plain descriptors are among the peers, and of two processes, so that no peer wakes itself: one binds
+//! 2,000 PULL sockets and waits for all of them, the other sends to one, by the seed, and has its answer by a socket that nobody
+//! else waits for. The figure is the whole round trip; beside it stand that with a single socket and the difference, which is what
+//! the others cost, at either end: the sender's connection is a random one of 2,000 as well, and in no cache. `fabriq` and
+//! libzmq wait by `poll` and zmq_poll, which take all sockets each time, `raw-poll2` by poll(2), which does as well;
+//! `fabriq-poller` by `Poller`, and `raw-blocking` by epoll(7), which have them registered.
 
 mod control;
 mod fabriq_peer;
@@ -38,6 +50,8 @@ mod monocoque_peer;
 mod omq_peer;
 mod payload;
 mod peer;
+mod polls;
+mod random;
 mod raw_peer;
 mod report;
 mod roles;
@@ -47,6 +61,7 @@ mod statistics;
 mod tcp_measures;
 mod tcp_peers;
 mod usage;
+mod waits;
 
 pub(crate) use tcp_peers::entries;
 
@@ -80,11 +95,11 @@ struct Arguments {
     /// Idle links in the large half of the measure `idle`.
     #[arg(long, default_value_t = 10_000)]
     links: usize,
-    /// Seed of the random gaps.
+    /// Seed of the random gaps, and of the sockets sent to in the measure `poll`.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How long all of it may take, in seconds: as it runs out, rounds are left out, down to two of each measure.
-    #[arg(long, default_value_t = 420)]
+    #[arg(long, default_value_t = 540)]
     budget_s: u64,
     /// Print every round and every figure as JSON instead of tables.
     #[arg(long)]
@@ -119,6 +134,12 @@ enum Choice {
     /// PUSH/PULL, 64 KiB, ipc.
     #[value(name = "ipc-64k")]
     Ipc64k,
+    /// 4 PUSH processes to one PULL, 64 B, tcp.
+    FanIn,
+    /// One PUSH to 4 PULL processes, 64 B, tcp.
+    FanOut,
+    /// A message to one of 2,000 PULL sockets that are waited for at once, 64 B, tcp.
+    Poll,
     /// PUB to 32 SUB sockets, 64 B, tcp.
     PubSub,
     /// 100 and 10,000 idle links.

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// Sockets that subscribe in the measure `pub-sub`.
 pub(crate) const SUBSCRIBERS: usize = 32;
+/// Processes at the many end in the measures `fan-in` and `fan-out`.
+pub(crate) const FAN: usize = 4;
+/// Sockets that are waited for at once in the measure `poll`.
+pub(crate) const POLLED: usize = 2000;
 /// How long idle links are watched.
 pub(crate) const IDLE: Duration = Duration::from_secs(2);
 
@@ -70,7 +74,10 @@ pub(crate) enum Round {
     Trips { gap_max_us: u64, busy: usize },
     Stream { bytes: usize },
     Inproc { bytes: usize },
-    Fan,
+    FanIn,
+    FanOut,
+    Poll,
+    PubSub,
     Idle { links: usize },
     Crowd { links: usize },
 }
@@ -80,7 +87,10 @@ impl Measure {
     pub(crate) fn seconds(&self, arguments: &Arguments) -> f64 {
         let run = 0.3 + arguments.round_ms as f64 / 1e3;
         match self.round {
-            Round::Trips { .. } | Round::Stream { .. } | Round::Inproc { .. } | Round::Fan => run,
+            Round::Trips { .. } | Round::Stream { .. } | Round::Inproc { .. } | Round::PubSub => run,
+            Round::FanIn | Round::FanOut => run,
+            // Once with one socket.
+            Round::Poll => 2.0 * run + 1.0,
             Round::Idle { .. } => 1.0 + IDLE.as_secs_f64(),
             Round::Crowd { links } => 2.0 * run + 2.0 + links as f64 / 2500.0,
         }

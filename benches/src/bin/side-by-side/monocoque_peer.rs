@@ -6,15 +6,15 @@
 
 use crate::Result;
 use crate::control::{Control, Report, Role, Task};
-use crate::payload::{self, FAN_WINDOW, Feeds, HELLO, Tally, Window};
+use crate::payload::{self, FAN_WINDOW, Feeds, HELLO, Window};
 use crate::peer::high_water_mark;
-use crate::roles::HELLO_PAUSE;
+use crate::roles::{END_PAUSE, HELLO_PAUSE};
 use crate::roles_async::{self, Turns};
 use crate::usage::Usage;
 use bytes::Bytes;
 use monocoque::rt::{LocalRuntime, TcpListener, TcpStream, UnixListener, UnixStream, sleep, spawn_detached};
 use monocoque::zmq::{
-    PubSocket, PullFanIn, PullSocket, PushSocket, RepSocket, ReqSocket, SocketOptions, SubSocket,
+    PubSocket, PullFanIn, PullSocket, PushFanOut, PushSocket, RepSocket, ReqSocket, SocketOptions, SubSocket,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -47,17 +47,30 @@ pub(crate) fn run(task: &Task, control: &mut Control) -> Result<()> {
                 let report = tcp::push(&mut socket, task).await?;
                 control.conclude(&report)
             }
-            Role::CrowdPuller => {
+            Role::CrowdPuller | Role::FanInPuller => {
                 let listener = listen(control).await?;
                 let mut socket = PullFanIn::accept_workers(&listener, task.links, options(task)).await?;
                 control.ready()?;
                 let report = pull_fan_in(&mut socket, task).await?;
                 control.conclude(&report)
             }
+            Role::FanOutPuller => {
+                let mut socket = PullSocket::connect_with_options(address(task), options(task)).await?;
+                control.ready()?;
+                let report = tcp::pull(&mut socket, task).await?;
+                control.conclude(&report)
+            }
+            Role::FanOutPusher => {
+                let listener = listen(control).await?;
+                let socket = PushFanOut::accept_workers(&listener, task.links, options(task)).await?;
+                fan_out_pusher(socket, task, control).await
+            }
             Role::CrowdPusher => crowd_pusher(task, control).await,
             Role::Publisher => publisher(task, control).await,
             Role::Subscribers => subscribers(task, control).await,
-            Role::Inproc | Role::Busy => Err("monocoque has no such role".into()),
+            Role::Inproc | Role::Waiter | Role::Waker | Role::Busy => {
+                Err("monocoque has no such role".into())
+            }
         }
     })
 }
@@ -144,7 +157,7 @@ macro_rules! over {
             }
 
             pub(super) async fn pull(socket: &mut PullSocket<$stream>, task: &Task) -> Result<Report> {
-                let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+                let mut tally = task.tally();
                 let start = Usage::now();
                 let mut message = Vec::new();
                 loop {
@@ -153,7 +166,7 @@ macro_rules! over {
                     }
                     loop {
                         if tally.take(&message[0]) {
-                            return pulled(&tally, start);
+                            return tally.report(Usage::now().since(start));
                         }
                         if !socket.try_recv_into(&mut message)? {
                             break;
@@ -171,23 +184,24 @@ macro_rules! over {
                 } else {
                     Vec::new()
                 };
-                let mut count = 0;
+                let first = payload::first_of(task.lane);
+                let mut number = first;
                 let began = Instant::now();
                 while began.elapsed() < task.send() {
                     for _ in 0..stride {
                         let frame = if large.is_empty() {
-                            payload::write_number(&mut body, count);
+                            payload::write_number(&mut body, number);
                             Bytes::copy_from_slice(&body)
                         } else {
-                            Bytes::from_static(large[count as usize % large.len()])
+                            Bytes::from_static(large[number as usize % large.len()])
                         };
                         socket.send_one(frame).await?;
-                        count += 1;
+                        number += 1;
                     }
                 }
-                socket.send_one(Bytes::from(payload::end(task.bytes, count))).await?;
+                socket.send_one(Bytes::from(payload::end(task.bytes, number))).await?;
                 socket.flush().await?;
-                Ok(Report { count, usage: Usage::now().since(start), ..Report::default() })
+                Ok(Report { count: number - first, usage: Usage::now().since(start), ..Report::default() })
             }
         }
     };
@@ -195,21 +209,41 @@ macro_rules! over {
 over!(tcp, TcpStream);
 over!(unix, UnixStream);
 
-fn pulled(tally: &Tally, start: Usage) -> Result<Report> {
-    let usage = Usage::now().since(start);
-    Ok(Report { count: tally.count, rate_per_s: tally.verdict()?, usage, ..Report::default() })
-}
-
 async fn pull_fan_in(socket: &mut PullFanIn, task: &Task) -> Result<Report> {
-    let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+    let mut tally = task.tally();
     let start = Usage::now();
     loop {
         for message in socket.recv_batch().await?.ok_or("all links closed")? {
             if tally.take(&message[0]) {
-                return pulled(&tally, start);
+                return tally.report(Usage::now().since(start));
             }
         }
     }
+}
+
+async fn fan_out_pusher(mut socket: PushFanOut, task: &Task, control: &mut Control) -> Result<()> {
+    control.ready()?;
+    let start = Usage::now();
+    let mut body = vec![0; task.bytes];
+    let mut count = 0;
+    let began = Instant::now();
+    while began.elapsed() < task.send() {
+        for _ in 0..payload::stride(task.bytes) {
+            payload::write_number(&mut body, count);
+            socket.send_one(Bytes::copy_from_slice(&body)).await?;
+            count += 1;
+        }
+    }
+    let report = Report { count, usage: Usage::now().since(start), ..Report::default() };
+    while !control.has_order(Duration::ZERO) {
+        for _ in 0..task.links {
+            socket.send_one(Bytes::from(payload::end(task.bytes, count))).await?;
+        }
+        socket.flush().await?;
+        sleep(END_PAUSE).await;
+    }
+    control.await_order("stop")?;
+    control.conclude(&report)
 }
 
 async fn crowd_pusher(task: &Task, control: &mut Control) -> Result<()> {
@@ -288,7 +322,7 @@ async fn subscribers(task: &Task, control: &mut Control) -> Result<()> {
             news.notify_one();
         });
     }
-    let credit_address = task.credit_url.trim_start_matches("tcp://");
+    let credit_address = task.back_url.trim_start_matches("tcp://");
     let mut credits = PushSocket::connect(credit_address).await?;
     while !deliveries.borrow().feeds.greeted() {
         sleep(Duration::from_millis(1)).await;

@@ -75,3 +75,7 @@ pub(crate) const RAW_POLLED: &str = "raw-polled";
 pub(crate) const OMQ_EXCLUSIVE: &str = "omq-exclusive";
 pub(crate) const FABRIQ: &str = "fabriq";
 pub(crate) const FABRIQ_ASYNC: &str = "fabriq-async";
+/// By poll(2), where many are waited for; `raw-blocking` has epoll(7) for it.
+pub(crate) const RAW_POLL2: &str = "raw-poll2";
+/// By `Poller`, where many are waited for; `fabriq` has `poll` for it.
+pub(crate) const FABRIQ_POLLER: &str = "fabriq-poller";

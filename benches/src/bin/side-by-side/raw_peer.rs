@@ -2,16 +2,22 @@
 //! `baselines::tcp` and `baselines::unix`: no framing (every message of a run has one size), no queue and no pattern.
 //!
 //! PUSH gathers small messages into large writes and PULL reads as many as there are, so they show what the system
-//! carries. All else is one write and one read for each message: for REQ/REP that is the limit as well, but peers that put
+//! carries. So they do with four links, which PUSH takes in turn; PULL asks poll(2), and reads each that has something once.
+//! All else is one write and one read for each message: for REQ/REP that is the limit as well, but peers that put
 //! many messages for a SUB into one write go beyond it. In place of inproc stands the standard library's bounded channel.
+//! How one of many sockets is waited for is in `waits`.
 
 use crate::Result;
 use crate::control::{Control, Role, Task};
 use crate::payload::{self, END};
 use crate::peer::{HIGH_WATER_MARK, Kind, Peer};
+use crate::polls;
 use crate::roles;
+use crate::waits::Epoll;
 use baselines::stream::{Link, Socket};
 use baselines::{Link as _, Run, Traffic, Wait};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -26,23 +32,69 @@ static CHANNEL: Mutex<Option<SyncSender<Vec<u8>>>> = Mutex::new(None);
 pub(crate) fn run<const POLLED: bool>(task: &Task, control: &mut Control) -> Result<()> {
     match task.url.split("://").next() {
         Some("ipc") => roles::run::<Raw<UnixStream, POLLED>>(task, control),
+        _ if matches!(task.role, Role::Waiter | Role::Waker) => polls::run::<Plain, Epoll>(task, control),
         _ => roles::run::<Raw<TcpStream, POLLED>>(task, control),
     }
 }
 
+/// Plain TCP sockets that sleep.
+pub(crate) type Plain = Raw<TcpStream, false>;
+
 #[derive(Debug)]
-struct Raw<S: Socket, const POLLED: bool> {
+pub(crate) struct Raw<S: Socket, const POLLED: bool> {
     listener: Option<S::Listener>,
     links: Vec<Link<S>>,
+    /// The link that has its turn, of a PUSH or PULL that has all of its links in use.
+    turn: usize,
+    /// Of such a PULL: those that have something, and had no turn yet.
+    ready: Vec<usize>,
     sender: Option<SyncSender<Vec<u8>>>,
     receiver: Option<Receiver<Vec<u8>>>,
+    role: Role,
     run: Run,
 }
 
 impl<S: Socket, const POLLED: bool> Raw<S, POLLED> {
     /// The last link is the one that moves messages, where there is a crowd of idle ones.
-    fn link(&mut self) -> Result<&mut Link<S>> {
+    pub(crate) fn link(&mut self) -> Result<&mut Link<S>> {
         self.links.last_mut().ok_or_else(|| "no link".into())
+    }
+
+    /// The links in turn, a message to each.
+    fn link_in_turn(&mut self) -> Result<&mut Link<S>> {
+        self.turn = (self.turn + 1) % self.links.len().max(1);
+        self.links.get_mut(self.turn).ok_or_else(|| "no link".into())
+    }
+
+    /// All that a link has here already; then one read of the next that is ready.
+    fn recv_in_turn<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let mut read = Some(read);
+        while !self.links[self.turn].has_message() {
+            let Some(next) = self.ready.pop() else {
+                self.wait_for_any()?;
+                continue;
+            };
+            self.turn = next;
+            let taken = self.links[next].try_recv(|body| read.take().map(|read| read(body)))?;
+            if let Some(taken) = taken.flatten() {
+                return Ok(taken);
+            }
+        }
+        let taken = self.links[self.turn].try_recv(|body| read.take().map(|read| read(body)))?;
+        taken.flatten().ok_or_else(|| "a message that was here is gone".into())
+    }
+
+    /// Sleeps until a link has something; those that have are `ready`.
+    fn wait_for_any(&mut self) -> Result<()> {
+        let mut items: Vec<_> =
+            self.links.iter().map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN)).collect();
+        match poll(&mut items, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let places = items.iter().enumerate().filter(|(_, item)| !item.revents().is_empty());
+        self.ready.extend(places.map(|(place, _)| place));
+        Ok(())
     }
 }
 
@@ -57,12 +109,32 @@ where
     }
 
     fn socket((): &(), kind: Kind, task: &Task) -> Result<Self> {
-        let stream = matches!(task.role, Role::Pusher | Role::Puller | Role::CrowdPusher | Role::CrowdPuller);
-        // A SUB socket is one of many on a thread: it must not block in a read.
-        let wait = if POLLED || kind == Kind::Sub { Wait::Polled } else { Wait::Asleep };
+        let stream = !matches!(
+            task.role,
+            Role::Replier
+                | Role::Requester
+                | Role::Publisher
+                | Role::Subscribers
+                | Role::Inproc
+                | Role::Waiter
+                | Role::Waker
+        );
+        // Where a thread has many links, be they of one socket, it must not block in a read of one.
+        let one_of_many = kind == Kind::Sub
+            || (kind == Kind::Pull && matches!(task.role, Role::FanInPuller | Role::Waiter));
+        let wait = if POLLED || one_of_many { Wait::Polled } else { Wait::Asleep };
         let traffic = if stream { Traffic::Stream } else { Traffic::PingPong };
         let run = Run { traffic, bytes: task.bytes, wait };
-        Ok(Self { listener: None, links: Vec::new(), sender: None, receiver: None, run })
+        Ok(Self {
+            listener: None,
+            links: Vec::new(),
+            turn: 0,
+            ready: Vec::new(),
+            sender: None,
+            receiver: None,
+            role: task.role,
+            run,
+        })
     }
 
     fn bind(&mut self, url: &str) -> Result<String> {
@@ -108,7 +180,7 @@ where
         if self.run.traffic == Traffic::PingPong {
             return Ok(self.links.iter_mut().try_for_each(|link| link.send(body))?);
         }
-        let link = self.link()?;
+        let link = if self.role == Role::FanOutPusher { self.link_in_turn()? } else { self.link()? };
         link.push(body)?;
         if payload::number(body) == END {
             link.flush()?;
@@ -119,6 +191,9 @@ where
     fn recv<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
         if let Some(receiver) = &self.receiver {
             return Ok(read(&receiver.recv()?));
+        }
+        if self.role == Role::FanInPuller {
+            return self.recv_in_turn(read);
         }
         self.link()?.recv(read)?.ok_or_else(|| "the other end closed the link".into())
     }

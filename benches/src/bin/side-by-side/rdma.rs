@@ -24,6 +24,7 @@ mod payload;
 #[allow(dead_code)]
 mod peer;
 mod perftest_peer;
+mod random;
 mod rdma_measures;
 mod report;
 mod roles;

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::control::{Control, Report, Role, Task};
-use crate::payload::{self, END, FAN_WINDOW, Feeds, HELLO, START, Tally, Window};
+use crate::payload::{self, END, FAN_WINDOW, Feeds, HELLO, START, Window};
 use crate::peer::{Kind, Peer};
 use crate::statistics::{Gaps, Latencies};
 use crate::usage::Usage;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Between two greetings of a publisher: often enough to be heard soon, too seldom to keep a machine busy.
 pub(crate) const HELLO_PAUSE: Duration = Duration::from_millis(5);
+/// Between two times that a PUSH tells all its receivers that it has ended.
+pub(crate) const END_PAUSE: Duration = Duration::from_millis(5);
 /// Messages taken from one of many sockets before the next one's turn.
 const BURST: usize = 64;
 
@@ -18,7 +20,7 @@ pub(crate) fn run<P: Peer>(task: &Task, control: &mut Control) -> Result<()> {
     match task.role {
         Role::Replier => replier(bound::<P>(&context, Kind::Rep, task, control)?, control),
         Role::Requester => requester(connected::<P>(&context, Kind::Req, task)?, task, control),
-        Role::Puller | Role::CrowdPuller => {
+        Role::Puller | Role::CrowdPuller | Role::FanInPuller => {
             let mut socket = bound::<P>(&context, Kind::Pull, task, control)?;
             control.ready()?;
             let report = pull(&mut socket, task)?;
@@ -30,11 +32,18 @@ pub(crate) fn run<P: Peer>(task: &Task, control: &mut Control) -> Result<()> {
             let report = push(&mut socket, task)?;
             control.conclude(&report)
         }
+        Role::FanOutPuller => {
+            let mut socket = connected::<P>(&context, Kind::Pull, task)?;
+            control.ready()?;
+            let report = pull(&mut socket, task)?;
+            control.conclude(&report)
+        }
+        Role::FanOutPusher => fan_out_pusher(bound::<P>(&context, Kind::Push, task, control)?, task, control),
         Role::CrowdPusher => crowd_pusher::<P>(&context, task, control),
         Role::Publisher => publisher::<P>(&context, task, control),
         Role::Subscribers => subscribers::<P>(&context, task, control),
         Role::Inproc => inproc::<P>(&context, task, control),
-        Role::Busy => Err("no peer is busy".into()),
+        Role::Waiter | Role::Waker | Role::Busy => Err("not a role of every peer".into()),
     }
 }
 
@@ -76,10 +85,18 @@ fn replier<P: Peer>(mut socket: P, control: &mut Control) -> Result<()> {
 fn requester<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Result<()> {
     control.ready()?;
     let mut body = vec![0; task.bytes];
-    let mut trip = |number: u64| -> Result<()> {
+    let report = trips(task, |number| {
         payload::write_number(&mut body, number);
         socket.send(&body)?;
-        let reply = socket.recv(payload::number)?;
+        socket.recv(payload::number)
+    })?;
+    control.conclude(&report)
+}
+
+/// Measures round trips, each of which `ask` makes for a number, and says which came back.
+pub(crate) fn trips(task: &Task, mut ask: impl FnMut(u64) -> Result<u64>) -> Result<Report> {
+    let mut trip = |number: u64| -> Result<()> {
+        let reply = ask(number)?;
         if reply == number { Ok(()) } else { Err(format!("asked {number}, answered {reply}").into()) }
     };
     let began = Instant::now();
@@ -100,19 +117,14 @@ fn requester<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Resu
     }
     let usage = Usage::now().since(start);
     trip(END)?;
-    control.conclude(&latencies.report(usage))
+    Ok(latencies.report(usage))
 }
 
 fn pull<P: Peer>(socket: &mut P, task: &Task) -> Result<Report> {
-    let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+    let mut tally = task.tally();
     let start = Usage::now();
     while !socket.recv(|body| tally.take(body))? {}
-    Ok(Report {
-        count: tally.count,
-        rate_per_s: tally.verdict()?,
-        usage: Usage::now().since(start),
-        ..Report::default()
-    })
+    tally.report(Usage::now().since(start))
 }
 
 fn push<P: Peer>(socket: &mut P, task: &Task) -> Result<Report> {
@@ -120,21 +132,39 @@ fn push<P: Peer>(socket: &mut P, task: &Task) -> Result<Report> {
     let stride = payload::stride(task.bytes);
     let mut body = vec![0; task.bytes];
     let large = if payload::is_large(task.bytes) { payload::large_buffers(task.bytes) } else { Vec::new() };
-    let mut count = 0;
+    let first = payload::first_of(task.lane);
+    let mut number = first;
     let began = Instant::now();
     while began.elapsed() < task.send() {
         for _ in 0..stride {
             if large.is_empty() {
-                payload::write_number(&mut body, count);
+                payload::write_number(&mut body, number);
                 socket.send(&body)?;
             } else {
-                socket.send_static(large[count as usize % large.len()])?;
+                socket.send_static(large[number as usize % large.len()])?;
             }
-            count += 1;
+            number += 1;
         }
     }
-    socket.send(&payload::end(task.bytes, count))?;
-    Ok(Report { count, usage: Usage::now().since(start), ..Report::default() })
+    socket.send(&payload::end(task.bytes, number))?;
+    Ok(Report { count: number - first, usage: Usage::now().since(start), ..Report::default() })
+}
+
+fn fan_out_pusher<P: Peer>(mut socket: P, task: &Task, control: &mut Control) -> Result<()> {
+    control.ready()?;
+    let report = push(&mut socket, task)?;
+    // Who is full is left out of the round of some peers, so nobody knows who gets the end, until all say that they have.
+    let end = payload::end(task.bytes, report.count);
+    loop {
+        for _ in 0..task.links {
+            socket.send(&end)?;
+        }
+        if control.has_order(END_PAUSE) {
+            break;
+        }
+    }
+    control.await_order("stop")?;
+    control.conclude(&report)
 }
 
 fn crowd_pusher<P: Peer>(context: &P::Context, task: &Task, control: &mut Control) -> Result<()> {
@@ -196,7 +226,7 @@ fn subscribers<P: Peer>(context: &P::Context, task: &Task, control: &mut Control
         sockets.push(socket);
     }
     let mut credits = P::socket(context, Kind::Push, task)?;
-    credits.connect(&task.credit_url)?;
+    credits.connect(&task.back_url)?;
     let mut credit = vec![0; task.bytes];
     let mut feeds = Feeds::new(sockets.len());
     let mut window = Window::new(task.warm(), task.run());

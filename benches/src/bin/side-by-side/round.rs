@@ -1,8 +1,9 @@
 //! One peer's part of one round: the processes of both ends, from start to report. It knows no peer by name and judges
 //! nothing.
 
-use crate::control::{Actor, Role, Task};
-use crate::measures::{IDLE, Measure, Round, SUBSCRIBERS};
+use crate::control::{Actor, Report, Role, Task};
+use crate::measures::{FAN, IDLE, Measure, POLLED, Round, SUBSCRIBERS};
+use crate::payload;
 use crate::peer::Entry;
 use crate::{Arguments, Result, usage};
 use std::collections::BTreeMap;
@@ -55,20 +56,36 @@ pub(crate) fn play(
         peer: entry.name.to_owned(),
         role: measure.role,
         url: url(measure.scheme.unwrap_or(entry.scheme), host),
-        credit_url: String::new(),
+        back_url: String::new(),
         bytes: 64,
         warm_ms: 100,
         run_ms: arguments.round_ms,
         gap_max_us: 0,
         seed: arguments.seed.wrapping_add(round as u64),
         links: 1,
+        lane: 0,
     };
     let _file = SocketFile(task.url.clone());
     match measure.round {
         Round::Trips { gap_max_us, busy } => trips(&Task { gap_max_us, ..task }, busy),
         Round::Stream { bytes } => stream(&Task { bytes, ..task }),
         Round::Inproc { bytes } => inproc(&Task { bytes, url: "inproc://side-by-side".to_owned(), ..task }),
-        Round::Fan => fan(&Task { links: SUBSCRIBERS, ..task }),
+        Round::FanIn => fan_in(&Task { links: FAN, ..task }),
+        Round::FanOut => fan_out(&Task { links: FAN, ..task }),
+        Round::Poll => {
+            let one = poll(&task)?;
+            let many = poll(&Task { links: POLLED, ..task })?;
+            let wakes = many.count.max(1) as f64;
+            Ok(Figures::from([
+                ("p50_us", many.p50_us),
+                ("p99_us", many.p99_us),
+                ("one_us", one.p50_us),
+                ("difference_us", many.p50_us - one.p50_us),
+                ("cpu_us", many.usage.cpu_us / wakes),
+                ("switches", many.usage.switches / wakes),
+            ]))
+        }
+        Round::PubSub => pub_sub(&Task { links: SUBSCRIBERS, ..task }),
         Round::Idle { links } => {
             let idle = crowd(&Task { links, ..task }, IDLE)?;
             let percent = |cpu_us: f64| cpu_us / IDLE.as_micros() as f64 * 100.0;
@@ -147,6 +164,71 @@ fn inproc(task: &Task) -> Result<Figures> {
     Ok(rates(report.rate_per_s, task.bytes, report.usage.cpu_us / report.count.max(1) as f64))
 }
 
+/// What several processes say at their ends, together.
+fn sum(reports: &[Report]) -> Report {
+    reports.iter().fold(Report::default(), |mut sum, report| {
+        sum.count += report.count;
+        sum.digest = sum.digest.wrapping_add(report.digest);
+        sum.rate_per_s += report.rate_per_s;
+        sum.usage.cpu_us += report.usage.cpu_us;
+        sum.usage.switches += report.usage.switches;
+        sum
+    })
+}
+
+fn reports(actors: &mut [Actor]) -> Result<Report> {
+    let reports = actors.iter_mut().map(Actor::report).collect::<Result<Vec<_>>>()?;
+    Ok(sum(&reports))
+}
+
+/// The bound end, which is one process, and the dialling one, which is many. All are ready when this returns.
+fn one_and_many(task: &Task, dialler: Role) -> Result<(Actor, Vec<Actor>)> {
+    let mut one = Actor::start(task)?;
+    let url = one.expect("url")?;
+    let dialling = Task { role: dialler, url, links: 1, ..task.clone() };
+    let many = (0..task.links).map(|lane| Actor::start(&Task { lane, ..dialling.clone() }));
+    let mut many = many.collect::<Result<Vec<_>>>()?;
+    for actor in &mut many {
+        actor.expect("ready")?;
+    }
+    one.expect("ready")?;
+    Ok((one, many))
+}
+
+fn fan_in(task: &Task) -> Result<Figures> {
+    let (mut puller, mut pushers) = one_and_many(task, Role::Pusher)?;
+    puller.tell("go")?;
+    for pusher in &mut pushers {
+        pusher.tell("go")?;
+    }
+    let pulled = puller.report()?;
+    let pushed = reports(&mut pushers)?;
+    if pushed.count != pulled.count {
+        return Err(format!("{} messages sent, {} received", pushed.count, pulled.count).into());
+    }
+    let cpu_us = (pulled.usage.cpu_us + pushed.usage.cpu_us) / pulled.count.max(1) as f64;
+    Ok(rates(pulled.rate_per_s, task.bytes, cpu_us))
+}
+
+fn fan_out(task: &Task) -> Result<Figures> {
+    let (mut pusher, mut pullers) = one_and_many(task, Role::FanOutPuller)?;
+    for puller in &mut pullers {
+        puller.tell("go")?;
+    }
+    pusher.tell("go")?;
+    let pulled = reports(&mut pullers)?;
+    pusher.tell("stop")?;
+    let pushed = pusher.report()?;
+    if pushed.count != pulled.count {
+        return Err(format!("{} messages sent, {} received", pushed.count, pulled.count).into());
+    }
+    if payload::digest(pushed.count) != pulled.digest {
+        return Err(format!("of {} messages, some came twice and as many never", pushed.count).into());
+    }
+    let cpu_us = (pulled.usage.cpu_us + pushed.usage.cpu_us) / pulled.count.max(1) as f64;
+    Ok(rates(pulled.rate_per_s, task.bytes, cpu_us))
+}
+
 fn rates(rate_per_s: f64, bytes: usize, cpu_us: f64) -> Figures {
     Figures::from([
         ("m_per_s", rate_per_s / 1e6),
@@ -156,10 +238,24 @@ fn rates(rate_per_s: f64, bytes: usize, cpu_us: f64) -> Figures {
     ])
 }
 
-fn fan(task: &Task) -> Result<Figures> {
+/// What the waker says, with what both ends used.
+fn poll(task: &Task) -> Result<Report> {
+    let mut waiter = Actor::start(task)?;
+    let (url, back_url) = (waiter.expect("url")?, waiter.expect("answers")?);
+    let mut waker = Actor::start(&Task { role: Role::Waker, url, back_url, ..task.clone() })?;
+    waker.expect("ready")?;
+    waiter.expect("ready")?;
+    waiter.tell("go")?;
+    waker.tell("go")?;
+    let woken = waker.report()?;
+    let usage = sum(&[woken, waiter.report()?]).usage;
+    Ok(Report { usage, ..woken })
+}
+
+fn pub_sub(task: &Task) -> Result<Figures> {
     let mut publisher = Actor::start(task)?;
-    let (url, credit_url) = (publisher.expect("url")?, publisher.expect("credits")?);
-    let task = Task { role: Role::Subscribers, url, credit_url, ..task.clone() };
+    let (url, back_url) = (publisher.expect("url")?, publisher.expect("credits")?);
+    let task = Task { role: Role::Subscribers, url, back_url, ..task.clone() };
     let mut subscribers = Actor::start(&task)?;
     subscribers.expect("ready")?;
     publisher.expect("ready")?;

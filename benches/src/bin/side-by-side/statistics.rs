@@ -1,6 +1,7 @@
 //! Latencies, random gaps and the rule that discards a round; it starts nothing and prints nothing.
 
 use crate::control::{Report, Task};
+use crate::random::Random;
 use crate::usage::Usage;
 use fabriq_benches::statistics::{median, percentile};
 use std::time::Duration;
@@ -54,13 +55,13 @@ impl Latencies {
 /// Random pauses between requests, the same for every peer of a round.
 #[derive(Debug)]
 pub(crate) struct Gaps {
-    state: u64,
+    random: Random,
     max_us: u64,
 }
 
 impl Gaps {
     pub(crate) fn new(task: &Task) -> Self {
-        Self { state: task.seed, max_us: task.gap_max_us }
+        Self { random: Random::new(task.seed), max_us: task.gap_max_us }
     }
 
     /// Pauses; false if there are no gaps in this measure.
@@ -68,12 +69,7 @@ impl Gaps {
         if self.max_us == 0 {
             return false;
         }
-        // SplitMix64: any seed will do, and nothing here needs better.
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        std::thread::sleep(Duration::from_micros((mixed ^ (mixed >> 31)) % (self.max_us + 1)));
+        std::thread::sleep(Duration::from_micros(self.random.below(self.max_us + 1)));
         true
     }
 }

@@ -1,16 +1,26 @@
 //! The measures of side-by-side, over loopback, Unix-domain sockets and in one process; it runs nothing.
 
 use crate::control::Role;
-use crate::measures::{Column, IDLE, LARGE, Line, Measure, RATE, Round, SUBSCRIBERS, TRIP, column, line};
-use crate::peer::{FABRIQ, FABRIQ_ASYNC, LIBZMQ, RAW_BLOCKING, RAW_POLLED};
+use crate::measures::{
+    Column, FAN, IDLE, LARGE, Line, Measure, POLLED, RATE, Round, SUBSCRIBERS, TRIP, column, line,
+};
+use crate::peer::{FABRIQ, FABRIQ_ASYNC, FABRIQ_POLLER, LIBZMQ, RAW_BLOCKING, RAW_POLL2, RAW_POLLED};
 use crate::{Arguments, Choice};
 
 /// Idle links whose CPU time is measured.
 const FEW_LINKS: usize = 100;
-/// Idle links and thousands of links take seconds to make: so many rounds of them at most.
+/// Idle links and thousands of links or sockets take seconds to make: so many rounds of them at most.
 const CROWD_ROUNDS: usize = 3;
 
-const FAN: &[Column] = &[column("k_per_s", "k msg/s at every SUB", 1), column("cpu_us", "CPU us/msg", 1)];
+const POLL: &[Column] = &[
+    column("p50_us", "p50 us", 2),
+    column("p99_us", "p99 us", 1),
+    column("one_us", "p50 us of 1 socket", 2),
+    column("difference_us", "difference us", 2),
+    column("cpu_us", "CPU us/wake", 1),
+    column("switches", "switches/wake", 3),
+];
+const PUB_SUB: &[Column] = &[column("k_per_s", "k msg/s at every SUB", 1), column("cpu_us", "CPU us/msg", 1)];
 const IDLE_CPU: &[Column] = &[
     column("cpu_percent", "CPU % both", 3),
     column("bound_percent", "bound end", 3),
@@ -46,10 +56,25 @@ const BUSY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_BLOCKING])];
 const RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const IPC_LATENCY_LINES: &[Line] = &[line("p50_us", &[LIBZMQ, RAW_POLLED, RAW_BLOCKING])];
 /// Beside every engine that runs on its own.
-const IPC_RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, "monocoque", "omq", RAW_BLOCKING])];
+const ALL_RATE_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, "monocoque", "omq", RAW_BLOCKING])];
 const INPROC_LINES: &[Line] = &[line("m_per_s", &[LIBZMQ, RAW_BLOCKING])];
 const LARGE_LINES: &[Line] = &[line("gb_per_s", &[RAW_BLOCKING, LIBZMQ])];
-const FAN_LINES: &[Line] = &[line("k_per_s", &[LIBZMQ])];
+const POLL_LINES: &[Line] = &[
+    line("p50_us", &[LIBZMQ, RAW_POLL2, RAW_BLOCKING]),
+    Line {
+        title: None,
+        peer: FABRIQ_POLLER,
+        key: "p50_us",
+        beside: &[LIBZMQ, FABRIQ, RAW_POLL2, RAW_BLOCKING],
+    },
+    Line {
+        title: Some("the same, and what the other sockets cost"),
+        peer: FABRIQ_POLLER,
+        key: "difference_us",
+        beside: &[LIBZMQ, FABRIQ, RAW_POLL2, RAW_BLOCKING],
+    },
+];
+const PUB_SUB_LINES: &[Line] = &[line("k_per_s", &[LIBZMQ])];
 const IDLE_LINES: &[Line] = &[line("cpu_percent", &[LIBZMQ])];
 const CROWD_LINES: &[Line] = &[line("kib_per_link", &[LIBZMQ]), line("crowd_by_lone", &[LIBZMQ])];
 
@@ -59,7 +84,7 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
     let mut measures = Vec::new();
     let mut add = |choice: Choice, name, title: String, columns, lines, limit, role, round| {
         let rounds = match round {
-            Round::Crowd { .. } | Round::Idle { .. } => arguments.rounds.min(CROWD_ROUNDS),
+            Round::Crowd { .. } | Round::Idle { .. } | Round::Poll => arguments.rounds.min(CROWD_ROUNDS),
             _ => arguments.rounds,
         };
         let scheme = choice.is_ipc().then_some("ipc");
@@ -144,7 +169,7 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         "ipc-push-pull",
         "PUSH/PULL 64 B ipc".to_owned(),
         RATE,
-        IPC_RATE_LINES,
+        ALL_RATE_LINES,
         blocking("m_per_s"),
         Role::Puller,
         Round::Stream { bytes: 64 },
@@ -160,14 +185,44 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         Round::Stream { bytes: 64 << 10 },
     );
     add(
+        Choice::FanIn,
+        "fan-in",
+        format!("{FAN} PUSH processes to one PULL, 64 B tcp"),
+        RATE,
+        ALL_RATE_LINES,
+        blocking("m_per_s"),
+        Role::FanInPuller,
+        Round::FanIn,
+    );
+    add(
+        Choice::FanOut,
+        "fan-out",
+        format!("one PUSH to {FAN} PULL processes, 64 B tcp, all together"),
+        RATE,
+        ALL_RATE_LINES,
+        blocking("m_per_s"),
+        Role::FanOutPusher,
+        Round::FanOut,
+    );
+    add(
+        Choice::Poll,
+        "poll",
+        format!("a message to 1 of {POLLED} PULL sockets waited for at once, and an answer, 64 B tcp"),
+        POLL,
+        POLL_LINES,
+        blocking("p50_us"),
+        Role::Waiter,
+        Round::Poll,
+    );
+    add(
         Choice::PubSub,
         "pub-sub",
         format!("PUB to {SUBSCRIBERS} SUB sockets of one other process, 64 B tcp, all received by all"),
-        FAN,
-        FAN_LINES,
+        PUB_SUB,
+        PUB_SUB_LINES,
         blocking("k_per_s"),
         Role::Publisher,
-        Round::Fan,
+        Round::PubSub,
     );
     add(
         Choice::Idle,

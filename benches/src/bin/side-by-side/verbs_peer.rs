@@ -6,7 +6,7 @@
 
 use crate::Result;
 use crate::control::{Control, Report, Role, Task};
-use crate::payload::{self, END, Tally};
+use crate::payload::{self, END};
 use crate::peer::{Kind, Peer};
 use crate::roles;
 use crate::usage::Usage;
@@ -125,18 +125,13 @@ fn read<const POLLED: bool>(task: &Task, control: &mut Control) -> Result<()> {
     control.say("url", &format!("verbs://{bound}"))?;
     let mut link = listener.accept(&Shape::reads(wait::<POLLED>()))?;
     control.ready()?;
-    let mut tally = Tally::new(task.bytes, task.warm(), task.run());
+    let mut tally = task.tally();
     let start = Usage::now();
     link.fetch(|body| {
         tally.take(body);
         if tally.window.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    control.conclude(&Report {
-        count: tally.count,
-        rate_per_s: tally.verdict()?,
-        usage: Usage::now().since(start),
-        ..Report::default()
-    })
+    control.conclude(&tally.report(Usage::now().since(start))?)
 }
 
 /// PUSH of large messages: tells where they are, and sleeps until the peer has had enough.
