@@ -3,6 +3,7 @@
 
 mod wire;
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use fabriq::{Context, Error, PollItem, Socket, SocketType};
+use fabriq::{Context, Error, Interest, PollItem, Poller, Socket, SocketType};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
@@ -148,8 +149,16 @@ fn refused_in_a_child(endpoint: &str) {
     dialled.send("waits").unwrap();
     let mut items = [PollItem::readable(&bound)];
     assert_eq!(fabriq::poll(&mut items, Some(wire::PATIENCE)), Ok(1));
+    let poller = RefCell::new(Poller::new(&context));
+    poller.borrow_mut().add(&bound, 0, Interest::READABLE).unwrap();
     for _ in 0..20 {
         in_a_child(|| {
+            let (mut poller, mut ready) = (poller.borrow_mut(), Vec::new());
+            for timeout in [Some(Duration::ZERO), Some(Duration::from_millis(1)), None] {
+                assert_eq!(poller.wait(&mut ready, timeout), Err(Error::Forked));
+            }
+            assert_eq!(poll_once(poller.wait_async(&mut ready)), Poll::Ready(Err(Error::Forked)));
+            assert_eq!(poller.remove(&bound), Err(Error::Forked));
             every_call_is_refused(&bound, real.as_str());
             every_call_is_refused(&dialled, real.as_str());
             assert!(matches!(context.socket(SocketType::Pair), Err(Error::Forked)));

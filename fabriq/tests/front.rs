@@ -60,6 +60,20 @@ fn fall_asleep<F: Future + ?Sized>(mut future: std::pin::Pin<&mut F>, waker: &Wa
 }
 
 #[test]
+fn a_message_is_received_in_the_place_of_another() {
+    let context = fabriq::context().unwrap();
+    let (a, b) = pair(&context, "inproc://in-place");
+    let mut message = Message::from_parts(["of", "before"]).unwrap();
+    for parts in [&["x", "y", "z"][..], &["single"], &["p", "q"]] {
+        a.send(Message::from_parts(parts.iter().copied()).unwrap()).unwrap();
+        b.recv_into(&mut message).unwrap();
+        assert!(message.parts().eq(parts.iter().map(|part| part.as_bytes())), "{message:?}");
+    }
+    b.set_options(|options| options.receive_timeout = Some(Duration::ZERO)).unwrap();
+    assert_eq!(b.recv_into(&mut message), Err(Error::Again));
+}
+
+#[test]
 fn a_dropped_future_leaves_no_waker_behind() {
     let context = fabriq::context().unwrap();
     let (_a, b) = pair(&context, "tcp://127.0.0.1:*");

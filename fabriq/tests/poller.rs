@@ -204,6 +204,65 @@ fn a_socket_may_be_in_several_pollers() {
     assert_eq!(other.wait(&mut ready, Some(PATIENCE)), Ok(1));
 }
 
+/// A REP and a REQ go from one state to the other by the application's own calls, of which the engine says nothing.
+#[test]
+fn a_rep_with_another_request_is_reported_once_it_has_answered() {
+    let context = fabriq::context().unwrap();
+    let [rep, a, b] =
+        [SocketType::Rep, SocketType::Req, SocketType::Req].map(|kind| context.socket(kind).unwrap());
+    let endpoint = rep.bind("tcp://127.0.0.1:*").unwrap();
+    for client in [&a, &b] {
+        client.connect(endpoint.as_str()).unwrap();
+        client.send("question").unwrap();
+    }
+    let (mut poller, mut ready) = (Poller::new(&context), Vec::new());
+    poller.add(&rep, 0, Interest::READABLE).unwrap();
+    for _ in 0..2 {
+        assert_eq!(poller.wait(&mut ready, Some(PATIENCE)), Ok(1));
+        rep.try_recv().unwrap();
+        assert_eq!(poller.wait(&mut ready, NOW), Ok(0), "it has to answer first");
+        rep.send("answer").unwrap();
+    }
+    // And by a thread of its own, while this one sleeps.
+    for client in [&a, &b] {
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().body(), "answer");
+        client.send("again").unwrap();
+    }
+    assert_eq!(poller.wait(&mut ready, Some(PATIENCE)), Ok(1));
+    rep.try_recv().unwrap();
+    scope(|scope| {
+        let mut items = [fabriq::PollItem::readable(&rep)];
+        let polled = scope.spawn(move || fabriq::poll(&mut items, Some(PATIENCE)).unwrap());
+        let rep = &rep;
+        let answer = scope.spawn(move || rep.send("answer").unwrap());
+        assert_eq!(poller.wait(&mut ready, Some(PATIENCE)), Ok(1));
+        assert_eq!(polled.join().unwrap(), 1);
+        answer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_req_is_reported_as_writable_again() {
+    let context = fabriq::context().unwrap();
+    let [rep, req] = [SocketType::Rep, SocketType::Req].map(|kind| context.socket(kind).unwrap());
+    rep.bind("inproc://turns").unwrap();
+    req.connect("inproc://turns").unwrap();
+    let (mut poller, mut ready) = (Poller::new(&context), Vec::new());
+    poller.add(&req, 0, Interest::WRITABLE).unwrap();
+    for _ in 0..3 {
+        assert_eq!(poller.wait(&mut ready, Some(PATIENCE)), Ok(1));
+        req.send("question").unwrap();
+        assert_eq!(poller.wait(&mut ready, NOW), Ok(0));
+        rep.recv_timeout(PATIENCE).unwrap();
+        rep.send("answer").unwrap();
+        req.recv_timeout(PATIENCE).unwrap();
+    }
+    req.send("question").unwrap();
+    assert_eq!(poller.wait(&mut ready, NOW), Ok(0));
+    req.set_options(|options| (options.req_relaxed, options.req_correlate) = (true, true)).unwrap();
+    assert_eq!(poller.wait(&mut ready, Some(PATIENCE)), Ok(1), "it may ask again without an answer");
+}
+
 #[test]
 fn mistakes_are_told() {
     let (context, other) = (fabriq::context().unwrap(), fabriq::context().unwrap());

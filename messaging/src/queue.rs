@@ -695,4 +695,38 @@ mod models {
             reading.join().unwrap();
         });
     }
+
+    /// As a pump does it: looks and leaves behind, or reads and sleeps.
+    #[test]
+    fn a_reader_that_looks_is_always_woken() {
+        loom::model(|| {
+            let (mut writer, mut reader) = queue::<Box<i32>>();
+            let reading = thread::spawn(move || {
+                let mut want = 0;
+                while want < 3 {
+                    if let Some(value) = reader.peek() {
+                        assert_eq!(**value, want);
+                        if want == 1 {
+                            assert_eq!(*reader.read().unwrap(), want);
+                        } else {
+                            reader.skip();
+                        }
+                        want += 1;
+                    } else if let Some(value) = reader.read() {
+                        assert_eq!(*value, want);
+                        want += 1;
+                    } else {
+                        thread::park();
+                    }
+                }
+            });
+            for value in 0..3 {
+                writer.write(Box::new(value));
+                if writer.publish() {
+                    reading.thread().unpark();
+                }
+            }
+            reading.join().unwrap();
+        });
+    }
 }

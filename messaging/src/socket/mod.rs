@@ -111,6 +111,8 @@ impl Socket {
         *options = changed;
         drop(options);
         self.shared.lock().pattern.set_options(&pattern);
+        // What could not be sent before may be by now (req_relaxed).
+        self.shared.waiters.wake_all();
         if marks {
             self.context.shard.with_core(|core| core.set_marks(&self.shared, Instant::now()));
         }
@@ -384,12 +386,21 @@ impl Socket {
         };
         drop(state);
         drop(deferral);
+        self.moved();
         match pace {
             Pace::Queue => {}
             Pace::Flush => self.flush(),
             Pace::Guard => shard.call_guard(),
         }
         Ok(())
+    }
+
+    /// A message went one way. A REQ or REP may go the other way now, of which the engine says nothing to those who wait for it.
+    #[inline]
+    fn moved(&self) {
+        if matches!(self.shared.kind, SocketType::Req | SocketType::Rep) {
+            self.shared.waiters.wake_all();
+        }
     }
 
     fn flush(&self) {
@@ -472,9 +483,14 @@ impl Socket {
         if !self.is_usable() {
             return self.check().map(|()| false);
         }
-        let _deferral = Deferral::begin();
-        match self.shared.lock().recv(message) {
-            Ok(()) => Ok(true),
+        let deferral = Deferral::begin();
+        let received = self.shared.lock().recv(message);
+        drop(deferral);
+        match received {
+            Ok(()) => {
+                self.moved();
+                Ok(true)
+            }
             Err(NotReceived::Again) => Ok(false),
             Err(NotReceived::State) => Err(Error::OutOfTurn),
             Err(NotReceived::NotSupported) => Err(Error::NotSupported(self.shared.kind, "receive")),

@@ -41,7 +41,8 @@ use crate::error::Error;
 /// # }
 /// ```
 ///
-/// A socket that is closed leaves by itself and is not reported. May be moved between threads; one wait at a time.
+/// A socket that is closed leaves by itself and is not reported. A poller without sockets waits for its timeout only, and does
+/// not hear of its context's end. May be moved between threads; one wait at a time.
 pub struct Poller {
     context: Context,
     list: Arc<ReadyList>,
@@ -134,13 +135,17 @@ impl Poller {
     /// Takes a socket out.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it was not added.
+    /// [`Error::Invalid`] if it was not added; [`Error::Forked`].
     pub fn remove(&mut self, socket: &Socket) -> Result<(), Error> {
+        if self.context.shared().is_foreign() {
+            return Err(Error::Forked);
+        }
         let key = self.find(socket).ok_or(NOT_ADDED)?;
         self.known.remove(&Arc::as_ptr(&socket.shared).addr());
         if let Some(entry) = self.entries.remove(key) {
             entry.socket.waiters.remove_poller(&entry.registration);
         }
+        self.candidates.retain(|candidate| *candidate != key);
         Ok(())
     }
 
@@ -164,6 +169,9 @@ impl Poller {
         timeout: Option<Duration>,
     ) -> Result<usize, Error> {
         let (context, list) = (self.context.shared().clone(), self.list.clone());
+        if context.is_foreign() {
+            return Err(Error::Forked);
+        }
         let watched = fds.to_vec();
         let mut attempt = || match self.look(ready) {
             Err(error) => Some(Err(error)),
@@ -173,7 +181,13 @@ impl Poller {
             }
         };
         if timeout == Some(Duration::ZERO) {
-            return context.shard.look_once_more(attempt).unwrap_or(Ok(0));
+            // Until nothing moves, and not until the first is ready: the others may be as well.
+            let mut found = None;
+            let _ = context.shard.look_once_more(|| {
+                found = attempt();
+                matches!(found, Some(Err(_))).then_some(())
+            });
+            return found.unwrap_or(Ok(0));
         }
         // A time beyond what the clock can say is for ever.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
