@@ -368,12 +368,21 @@ pub(crate) fn check_kept(sock: &Sock) -> Result<()> {
 }
 
 /// The descriptor that the next bind is to listen on, which is ours from here on.
-pub(crate) fn take_listener(sock: &Sock) -> Option<OwnedFd> {
-    let fd = number(&locked(&sock.local).idle_options.remove(&USE_FD)?).ok().filter(|fd| *fd >= 0)?;
+pub(crate) fn take_listener(sock: &Sock, address: &str) -> Result<Option<OwnedFd>> {
+    if !["tcp://", "ipc://"].iter().any(|scheme| address.starts_with(scheme)) {
+        return Ok(None);
+    }
+    let Some(value) = locked(&sock.local).idle_options.remove(&USE_FD) else { return Ok(None) };
+    let fd = number(&value)?;
+    if fd < 0 {
+        return Ok(None);
+    }
     // SAFETY: it asks only whether the number is open.
-    let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1;
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+        return Err(libc::EBADF);
+    }
     // SAFETY: it is open, and who set the option gave it away (zmq_setsockopt(3)).
-    is_open.then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 #[unsafe(no_mangle)]

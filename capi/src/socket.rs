@@ -265,7 +265,7 @@ pub unsafe extern "C" fn zmq_bind(socket: *mut c_void, address: *const c_char) -
         // SAFETY: a string of the caller's.
         let address = unsafe { text(address) }?;
         crate::options::check_kept(&sock)?;
-        let bound = match crate::options::take_listener(&sock) {
+        let bound = match crate::options::take_listener(&sock, address)? {
             Some(listener) => sock.socket.bind_listener(address, listener),
             None => sock.socket.bind(address),
         };

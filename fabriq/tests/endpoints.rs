@@ -1,13 +1,13 @@
 //! What giving an endpoint up does to its links, as in libzmq. Tests no pattern.
 
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use fabriq::{Error, Socket, SocketType};
-use rustix::net::{AddressFamily, SocketAddrUnix};
+use rustix::net::{AddressFamily, SocketAddrUnix, sockopt};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -201,6 +201,41 @@ fn what_is_no_listener_of_the_scheme_is_refused() {
         let error = socket.bind_listener(url, given).unwrap_err();
         assert!(error.to_string().contains("bind it first"), "{url}: {error}");
     }
+    let unbound = rustix::net::socket(AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let error = socket.bind_listener("tcp://*:*", unbound).unwrap_err();
+    assert!(error.to_string().contains("bind it first"), "it would listen anywhere: {error}");
     let error = socket.bind_listener("inproc://given", tcp()).unwrap_err();
     assert!(error.to_string().contains("use tcp:// or ipc://"), "{error}");
+}
+
+#[test]
+fn a_given_listener_has_the_sockets_settings() {
+    let context = fabriq::context().unwrap();
+    let [own, given] = [false, true].map(|given| {
+        let server = context.socket(SocketType::Rep).unwrap();
+        server
+            .set_options(|options| {
+                let idle = Some(Duration::from_secs(33));
+                options.keepalive = Some(fabriq::Keepalive { idle, interval: None, count: None });
+                options.type_of_service = 0x20;
+            })
+            .unwrap();
+        let monitor = server.monitor().unwrap();
+        let endpoint = if given {
+            server.bind_listener("tcp://*:*", TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()
+        } else {
+            server.bind("tcp://127.0.0.1:*").unwrap()
+        };
+        let client = context.socket(SocketType::Req).unwrap();
+        client.connect(endpoint.as_str()).unwrap();
+        loop {
+            let event = monitor.next_timeout(PATIENCE).expect("the client connects");
+            if let fabriq::EventKind::Accepted(fd) = event.kind {
+                // SAFETY: the link is up, and its peer stays.
+                let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+                break (sockopt::socket_keepalive(fd).unwrap(), sockopt::ip_tos(fd).unwrap());
+            }
+        }
+    });
+    assert_eq!((own, given), ((true, 0x20), (true, 0x20)));
 }

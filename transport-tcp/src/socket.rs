@@ -126,9 +126,10 @@ pub(crate) fn adopt(
     settings: &Settings,
 ) -> Result<(Listener, String), Refusal> {
     let fd = rustix::io::fcntl_dupfd_cloexec(socket, 0)?;
-    let real = if is_tcp { tcp::bound_to(&fd) } else { ipc::bound_to(&fd) };
     let is_stream = sockopt::socket_type(&fd).is_ok_and(|kind| kind == SocketType::STREAM);
-    let Some(real) = real.filter(|_| is_stream) else {
+    let address = tcp::bound_to(&fd).filter(|_| is_tcp);
+    let real = address.map(|address| address.to_string());
+    let Some(real) = real.or_else(|| ipc::bound_to(&fd).filter(|_| !is_tcp)).filter(|_| is_stream) else {
         let kind = if is_tcp { "a TCP" } else { "a Unix-domain stream" };
         return Err(Refusal::Said(
             Errno::PROTOTYPE,
@@ -139,9 +140,8 @@ pub(crate) fn adopt(
     };
     // The flag is the open file's, and so the given descriptor's as well: nobody else is to accept from it.
     rustix::io::ioctl_fionbio(&fd, true)?;
-    if is_tcp {
-        // Accepted sockets inherit it.
-        sockopt::set_tcp_nodelay(&fd, true)?;
+    if let Some(address) = address {
+        tcp::tune(&fd, address.is_ipv4(), settings)?;
     }
     net::listen(&fd, settings.backlog())?;
     let kind = if is_tcp { Kind::Tcp } else { Kind::Ipc(*settings) };

@@ -114,32 +114,38 @@ fn open(address: &SocketAddr, settings: &Settings) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd =
         net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    tune(&fd, address.is_ipv4(), settings)?;
+    Ok(fd)
+}
+
+/// Gives a socket its settings, before it listens or dials.
+pub(crate) fn tune(fd: &OwnedFd, is_ipv4: bool, settings: &Settings) -> Result<(), Errno> {
     // A driver flushes when it has something worth sending; Nagle's wait would come on top. Accepted sockets inherit
     // this and what follows; the buffer sizes must be set before a window is agreed on.
-    sockopt::set_tcp_nodelay(&fd, true)?;
+    sockopt::set_tcp_nodelay(fd, true)?;
     if settings.low_mark {
         // A system without this option only buffers more.
-        let _ = SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_LOW);
+        let _ = SockRef::from(fd).set_tcp_notsent_lowat(UNSENT_LOW);
     }
     if let Some(bytes) = settings.tuning.send_buffer {
-        sockopt::set_socket_send_buffer_size(&fd, bytes as usize)?;
+        sockopt::set_socket_send_buffer_size(fd, bytes as usize)?;
     }
     if let Some(bytes) = settings.tuning.receive_buffer {
-        sockopt::set_socket_recv_buffer_size(&fd, bytes as usize)?;
+        sockopt::set_socket_recv_buffer_size(fd, bytes as usize)?;
     }
     if let Some(keepalive) = &settings.tuning.keepalive {
-        keep_alive(&fd, keepalive)?;
+        keep_alive(fd, keepalive)?;
     }
-    match (settings.tuning.type_of_service, address.is_ipv4()) {
+    match (settings.tuning.type_of_service, is_ipv4) {
         (0, _) => {}
-        (tos, true) => sockopt::set_ip_tos(&fd, tos)?,
-        (tos, false) => sockopt::set_ipv6_tclass(&fd, tos.into())?,
+        (tos, true) => sockopt::set_ip_tos(fd, tos)?,
+        (tos, false) => sockopt::set_ipv6_tclass(fd, tos.into())?,
     }
     if let Some(device) = &settings.tuning.device {
-        let bound = SockRef::from(&fd).bind_device(Some(device.as_bytes()));
+        let bound = SockRef::from(fd).bind_device(Some(device.as_bytes()));
         bound.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
     }
-    Ok(fd)
+    Ok(())
 }
 
 fn keep_alive(fd: &OwnedFd, keepalive: &Keepalive) -> Result<(), Errno> {
@@ -175,10 +181,9 @@ fn try_listen(address: &SocketAddr, settings: &Settings) -> Result<(OwnedFd, Str
     Ok((fd, real.to_string()))
 }
 
-/// The address of a socket, if it is one of this kind.
-pub(crate) fn bound_to(fd: impl AsFd) -> Option<String> {
-    let address = SocketAddr::try_from(net::getsockname(fd).ok()?).ok()?;
-    Some(address.to_string())
+/// The address of a socket, if it is one of this kind and has one.
+pub(crate) fn bound_to(fd: impl AsFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(net::getsockname(fd).ok()?).ok().filter(|address| address.port() != 0)
 }
 
 /// A socket that dials, and whether it is through already.
