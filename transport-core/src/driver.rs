@@ -449,7 +449,8 @@ pub struct Recovery {
     pub requested: u64,
     /// Packets that were not recovered: a receiver's are lost; a sender had them no more when it was asked.
     pub lost: u64,
-    /// What was ignored: requests beyond what one receiver may have repaired, or packets that no such sender sends.
+    /// Of a sender, requests that were not minded: beyond what one receiver may have repaired, or all of them. Of a receiver,
+    /// packets far outside its window, which come from strangers or after a long outage; two that agree are minded.
     pub refused: u64,
 }
 

@@ -4,8 +4,9 @@ use crate::frame::{Frame, FrameMut, INLINE_MAX};
 use crate::limits::{AHEAD_MAX, AHEAD_STEP, SLOT_MAX};
 use crate::pool::FramePool;
 
-/// Where what a driver's links receive lands. One per driver. A length that a peer claims takes pool slots of
-/// [`AHEAD_MAX`] bytes at most until its bytes have come, however many peers make claims; beyond that, address space.
+/// Where what a driver's links receive lands. One per driver. Lengths above [`AHEAD_STEP`] that peers claim take pool slots of
+/// [`AHEAD_MAX`] bytes at most until their bytes have come, however many peers make claims; beyond that, address space. What
+/// is shorter takes its slot at once.
 #[derive(Debug)]
 pub struct Landing {
     pool: FramePool,
@@ -34,12 +35,12 @@ impl Landing {
         if len <= AHEAD_STEP {
             return self.pool.take_or_own(len).map(|frame| Target { frame, ahead: 0 });
         }
-        if len <= SLOT_MAX
-            && self.ahead + len <= AHEAD_MAX
+        let slot = FramePool::slot_len(len);
+        if let Some(slot) = slot.filter(|slot| self.ahead + slot <= AHEAD_MAX)
             && let Some(frame) = self.pool.take(len)
         {
-            self.ahead += len;
-            return Some(Target { frame, ahead: len });
+            self.ahead += slot;
+            return Some(Target { frame, ahead: slot });
         }
         // From SLOT_MAX up this is address space, committed page by page as bytes arrive.
         let mut frame = FrameMut::own(len.max(SLOT_MAX))?;
@@ -87,6 +88,10 @@ mod tests {
         assert!(!landing.is_settled());
         claims.into_iter().for_each(|claim| landing.settle(claim.ahead));
         assert!(landing.is_settled());
+        // A little more than a slot of the class below takes a whole one.
+        let claims: Vec<_> = (0..64).map(|_| landing.target((1 << 20) + 1).unwrap()).collect();
+        assert_eq!(claims.iter().map(|claim| claim.ahead).sum::<usize>(), AHEAD_MAX);
+        claims.into_iter().for_each(|claim| landing.settle(claim.ahead));
         assert_eq!(landing.target(SLOT_MAX).unwrap().ahead, SLOT_MAX);
     }
 }

@@ -33,4 +33,4 @@ pub const AHEAD_STEP: usize = 64 << 10;
 
 /// Bytes of pool slots above [`AHEAD_STEP`] that all links of a driver may hold before their bytes arrive. Beyond it a
 /// claimed length reserves address space only, however many peers make claims.
-pub const AHEAD_MAX: usize = 64 << 20;
+pub const AHEAD_MAX: usize = 32 << 20;

@@ -105,6 +105,11 @@ impl FramePool {
         Self(Arc::new(PoolShared { classes, budget }))
     }
 
+    /// Bytes of the slot that a frame of `len` bytes takes; `None` if there are none as large.
+    pub fn slot_len(len: usize) -> Option<usize> {
+        (len <= SLOT_MAX).then(|| SLOT_MIN << (2 * class_of(len)))
+    }
+
     /// Lends a slot of at least `len` bytes, as a frame of exactly `len`. The bytes hold whatever they held before.
     /// `None` when the budget is spent or `len` exceeds [`SLOT_MAX`]. O(1), no allocation once warm.
     pub fn take(&self, len: usize) -> Option<FrameMut> {

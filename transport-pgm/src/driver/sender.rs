@@ -71,8 +71,9 @@ impl<C: Carrier> Sender<C> {
     /// What monitors hear.
     pub(super) fn recovery(&self) -> Option<Recovery> {
         let Stage::Running(source) = &self.stage else { return None };
-        let SourceCounters { odata, rdata, naks_sqns, naks_late, naks_limited, .. } = source.counters();
-        let (repaired, requested, refused) = (rdata, naks_sqns, naks_limited);
+        let SourceCounters { odata, rdata, naks_sqns, naks_late, naks_limited, naks_flooded, .. } =
+            source.counters();
+        let (repaired, requested, refused) = (rdata, naks_sqns, naks_limited + naks_flooded);
         Some(Recovery { packets: odata, repaired, requested, lost: naks_late, refused })
     }
 

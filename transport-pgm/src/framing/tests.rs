@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use transport_core::limits::AHEAD_MAX;
 use transport_core::{Flags, FramePool, Landing, Part};
 
 use super::*;
@@ -212,7 +213,7 @@ fn what_is_too_large_or_malformed_is_dropped_and_said_and_the_stream_goes_on() {
 
 #[test]
 fn a_claimed_length_costs_nothing_until_its_bytes_come() {
-    let (mut landing, mut taken) = (landing(), Taken::default());
+    let (mut landing, mut taken) = (Landing::new(FramePool::new(4 * AHEAD_MAX)), Taken::default());
     let mut claims: Vec<Decoder> = (0..32).map(|_| Decoder::new(None)).collect();
     for decoder in &mut claims {
         let mut tsdu = vec![0, 0, LONG];
@@ -221,7 +222,7 @@ fn a_claimed_length_costs_nothing_until_its_bytes_come() {
         decoder.push(&tsdu, &mut landing, &mut taken);
     }
     let lent: usize = claims.iter().filter_map(|decoder| Some(decoder.waiting()?.ahead)).sum();
-    assert!(lent > 0 && lent <= transport_core::limits::AHEAD_MAX);
+    assert!(lent > 0 && lent <= AHEAD_MAX);
     claims.iter_mut().for_each(|decoder| decoder.gap(&mut landing));
     assert!(landing.target(3 << 20).is_some_and(|target| target.ahead > 0), "all of it came back");
     assert!(taken.messages.is_empty() && taken.dropped.is_empty());

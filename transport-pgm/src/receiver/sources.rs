@@ -108,6 +108,8 @@ pub struct Sources {
     by_tsi: BTreeMap<Tsi, u32>,
     /// Where the packet before was of.
     last: Option<(Tsi, u32)>,
+    /// Whose turn it is to ask for repairs.
+    turn: usize,
     muted: VecDeque<Muted>,
     blocks: Blocks,
     outgoing: Outgoing,
@@ -154,6 +156,7 @@ impl Sources {
             entries: Vec::new(),
             by_tsi: BTreeMap::new(),
             last: None,
+            turn: 0,
             muted: VecDeque::new(),
             blocks,
             outgoing: Outgoing::default(),
@@ -288,7 +291,14 @@ impl Sources {
     /// waited for too long. Returns how many packets are ready.
     pub fn prepare(&mut self, now: Instant, limit: usize, events: &mut impl Events) -> usize {
         let now = self.clock.at(now);
-        for index in 0..self.entries.len() {
+        let count = self.entries.len();
+        // Begun where the last one ended, so that a source of which much is missing keeps none of the others waiting for ever.
+        for step in 0..count {
+            let index = (self.turn + step) % count;
+            if self.outgoing.len() >= limit {
+                self.turn = index;
+                break;
+            }
             let entry = &mut self.entries[index];
             let id = SourceId { index: index as u32, generation: entry.generation };
             let Some((_, receiver)) = &mut entry.source else { continue };

@@ -289,7 +289,9 @@ impl Source {
             return;
         };
         if !self.confirmations.take(CONFIRMATIONS, now, data) {
-            self.counters.naks_flooded += 1;
+            let asked = packet.sqns().count() as u64;
+            self.counters.naks_flooded += asked;
+            self.counters.naks_sqns += asked;
             return;
         }
         self.counters.naks += 1;
