@@ -29,6 +29,11 @@ pub(super) const QUEUED_BYTES: usize = 16 << 20;
 pub(super) const QUEUED_MESSAGES: usize = 1000;
 pub(super) const QUEUED_MESSAGES_MIN: usize = 4;
 
+/// From so many connections of one thread on, each has buffers of the system's that are told how large they may be, of this at
+/// least.
+pub(super) const CROWD: usize = 16;
+pub(super) const CROWD_BUFFER_BYTES: usize = 64 << 10;
+
 /// Bytes received between two looks at the clock and the stage.
 pub(super) const BYTES_PER_LOOK: usize = 16 << 10;
 pub(super) const MESSAGES_PER_LOOK: usize = 64;

@@ -117,8 +117,8 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
                 units::per_second(reached)
             ));
         }
-        if step.empty_flows() > 0 {
-            let flows = count(step.empty_flows(), "flow");
+        if step.flows_empty > 0 {
+            let flows = count(step.flows_empty, "flow");
             warnings.push(format!("{}: {flows} brought no message in the time measured.", title(&step.item)));
         }
         if let Some(lost) = step.total.lost.filter(|lost| *lost > 0) {

@@ -105,6 +105,9 @@ pub(in crate::bench) struct Step {
     /// Flows that are not among them.
     #[serde(default)]
     pub(in crate::bench) flows_left_out: usize,
+    /// Flows that brought no message in the time measured.
+    #[serde(default)]
+    pub(in crate::bench) flows_empty: usize,
     pub(in crate::bench) total: Total,
     /// Of very many, the first.
     pub(in crate::bench) ranks: Vec<RankFigures>,
@@ -285,7 +288,8 @@ impl Step {
                 figures.best = found.windows.best();
             }
         }
-        if flows.iter().all(|flow| flow.messages == 0) {
+        let flows_empty = flows.iter().filter(|flow| flow.messages == 0).count();
+        if flows_empty == flows.len() {
             return Err("no message came within the time measured; give more --duration".to_owned());
         }
         let measured = || flows.iter().filter(|flow| !flow.background);
@@ -328,6 +332,7 @@ impl Step {
             number,
             item: item.clone(),
             flows_left_out,
+            flows_empty,
             total,
             ranks: ranks.collect(),
             ranks_left_out,
@@ -449,11 +454,6 @@ impl Cluster {
 }
 
 impl Step {
-    /// How many flows brought no message in the time measured.
-    pub(super) fn empty_flows(&self) -> usize {
-        self.flows.iter().filter(|flow| flow.messages == 0).count()
-    }
-
     /// The windows of all ranks together.
     pub(in crate::bench) fn windows(&self) -> Windows {
         let mut all = Windows::default();

@@ -86,8 +86,8 @@ pub(super) fn of(cluster: &Cluster) -> String {
             );
         }
     }
-    for step in cluster.steps.iter().filter(|step| step.empty_flows() > 0) {
-        let (title, flows) = (title(&step.item), step.empty_flows());
+    for step in cluster.steps.iter().filter(|step| step.flows_empty > 0) {
+        let (title, flows) = (title(&step.item), step.flows_empty);
         let _ = writeln!(
             text,
             "{title}: {flows} flows brought no message in the time measured; give more --duration"

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fabriq::{Context, Error, EventKind, Monitor, Socket, SocketType};
 
-use super::super::limits::{IDLE_LOOK, QUEUED_BYTES, QUEUED_MESSAGES, QUEUED_MESSAGES_MIN, STREAM_BITS};
+use super::super::limits::{CROWD, CROWD_BUFFER_BYTES, IDLE_LOOK, QUEUED_BYTES, QUEUED_MESSAGES, QUEUED_MESSAGES_MIN, STREAM_BITS};
 use super::super::protocol::{Flow, Kind, Task, Traffic};
 use super::echo::{Client, Server, Target, client_socket};
 use super::stream::{Line, Sender, Sink, Source};
@@ -55,14 +55,17 @@ impl Opening<'_> {
         traffic.url.replace("{address}", &address)
     }
 
-    /// A socket, with room for `peers`.
+    /// A socket, of whose kind this rank has so many connections to `peers` that they share the room.
     fn socket(&self, kind: SocketType, traffic: &Traffic, peers: usize) -> Result<Socket, Failure> {
         let socket = self.context.socket(kind)?;
         let room = QUEUED_BYTES / traffic.size.max(1) / peers.max(1);
         let mark = room.clamp(QUEUED_MESSAGES_MIN, QUEUED_MESSAGES) as u32;
         let mark = traffic.hwm.unwrap_or(mark);
         let patience = self.task.patience;
+        // What the system holds as well would take long to carry: megabytes for each of very many connections.
+        let buffer = (peers > CROWD).then(|| (QUEUED_BYTES / peers).max(CROWD_BUFFER_BYTES) as u32);
         socket.set_options(|options| {
+            (options.send_buffer, options.receive_buffer) = (buffer, buffer);
             // All that counts has arrived before a socket closes.
             options.linger = Some(Duration::ZERO);
             (options.send_hwm, options.receive_hwm) = (mark, mark);
@@ -246,7 +249,8 @@ impl Opening<'_> {
                             self.ring(traffic, self.me, thread * traffic.links + link);
                         rings.push(Ring::of_sender(self.context, frame, sender, slots)?);
                         for flow in &outgoing {
-                            let socket = self.socket(SocketType::Push, traffic, 1)?;
+                            let lines = outgoing.len() * traffic.links as usize;
+                            let socket = self.socket(SocketType::Push, traffic, lines)?;
                             self.dial(&socket, &[at(flow.to, thread)?], ends)?;
                             lines.push(Line {
                                 socket,
