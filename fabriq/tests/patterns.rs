@@ -209,6 +209,9 @@ fn high_water_mark_blocks_and_releases(context: &Context, endpoint: &str) {
     pull.set_options(small).unwrap();
     let endpoint = pull.bind(endpoint).unwrap();
     push.connect(endpoint.as_str()).unwrap();
+    // The link is up, however long that took.
+    push.send("first").unwrap();
+    assert_eq!(pull.recv().unwrap().body(), "first");
     let mut sent = 0u32;
     let body = vec![0u8; 100_000];
     while push.send_timeout(body.clone(), Duration::from_millis(200)).is_ok() {

@@ -104,6 +104,12 @@ impl Fabric {
         &self.0.provider
     }
 
+    /// Whether its endpoints use their peers' memory, and so may have to outlast their owners: such an endpoint needs a completion
+    /// queue to itself, since whoever polls the queue moves them all.
+    pub fn shares_memory(&self) -> bool {
+        self.0.shares_memory()
+    }
+
     pub(super) fn share(&self) -> Arc<RawFabric> {
         self.0.clone()
     }

@@ -248,50 +248,53 @@ impl OfiFabric {
             return Err(Failure::new(CALL, libc::EOPNOTSUPP));
         }
         let (cookie, completions) = (SlabKey::from(connection).to_u64(), size.sends + size.receives);
-        let (endpoint, queue, vector) = match &mut it.way {
-            Way::Connected { request, .. } => {
-                let places = device.queues.len();
-                let at = device.reserve(completions)?;
-                let queues = Queues {
-                    completions: &device.queues[at].queue,
-                    events: network.events.as_ref(),
-                    peers: None,
-                };
-                let endpoint = match (request.take(), &it.info) {
-                    (Some(request), _) => Endpoint::answer(&device.domain, request, &queues, &size, cookie),
-                    (None, Some(info)) => Endpoint::open(&device.domain, info, &queues, &size, cookie),
-                    (None, None) => return Err(Failure::new(CALL, libc::EINVAL)),
-                };
-                if endpoint.is_err() {
+        let mut own = match network.fabric.shares_memory() {
+            true => Some(CompletionQueue::open(&device.domain, completions).map_err(failure)?),
+            false => None,
+        };
+        let mut vector = match (&it.way, &it.info) {
+            (Way::Unconnected { .. }, Some(info)) => {
+                Some(AddressVector::open(&device.domain, info, 1).map_err(failure)?)
+            }
+            _ => None,
+        };
+        // All that have connections share, and so do those whose provider moves all when it moves one.
+        let places = device.queues.len();
+        let at = if own.is_none() { Some(device.reserve(completions)?) } else { None };
+        let queue = own.as_ref().or_else(|| Some(&device.queues.get(at?)?.queue));
+        let queue = queue.ok_or(Failure::new(CALL, libc::EINVAL))?;
+        let queues = Queues { completions: queue, events: network.events.as_ref(), peers: vector.as_ref() };
+        let request = if let Way::Connected { request, .. } = &mut it.way { request.take() } else { None };
+        let endpoint = match (request, &it.info) {
+            (Some(request), _) => Endpoint::answer(&device.domain, request, &queues, &size, cookie),
+            (None, Some(info)) => Endpoint::open(&device.domain, info, &queues, &size, cookie),
+            (None, None) => return Err(Failure::new(CALL, libc::EINVAL)),
+        };
+        let is_fresh = at.is_none_or(|at| at == places);
+        if let Some(fd) = queue.fd().filter(|_| is_fresh) {
+            let token = epoll::EventData::new_u64(QUEUE);
+            epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN).map_err(super::epoll_failure)?;
+        }
+        let endpoint = match endpoint {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                if let Some(at) = at {
                     device.unreserve(at, completions);
                 }
-                let fresh = if at == places { device.queues[at].queue.fd() } else { None };
-                if let Some(fd) = fresh {
-                    let token = epoll::EventData::new_u64(QUEUE);
-                    epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN)
-                        .map_err(super::epoll_failure)?;
-                }
-                (endpoint.map_err(failure)?, CompletionsOf::Device(at, completions), None)
+                return Err(failure(error));
             }
-            Way::Unconnected { .. } => {
-                let info = it.info.as_ref().ok_or(Failure::new(CALL, libc::EINVAL))?;
-                let queue = CompletionQueue::open(&device.domain, completions).map_err(failure)?;
-                let vector = AddressVector::open(&device.domain, info, 1).map_err(failure)?;
-                let queues = Queues { completions: &queue, events: None, peers: Some(&vector) };
-                let endpoint =
-                    Endpoint::open(&device.domain, info, &queues, &size, cookie).map_err(failure)?;
-                if let Some(fd) = queue.fd() {
-                    let token = epoll::EventData::new_u64(QUEUE);
-                    epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN)
-                        .map_err(super::epoll_failure)?;
-                }
+        };
+        let queue = match (own.take(), at) {
+            (Some(own), _) => {
                 self.alone.push(connection);
-                (endpoint, CompletionsOf::Own(queue), Some(vector))
+                CompletionsOf::Own(own)
             }
+            (None, Some(at)) => CompletionsOf::Device(at, completions),
+            (None, None) => CompletionsOf::None,
         };
         let ordered = Ordered::new(endpoint, shape);
         let limits = ordered.limits();
-        (it.ordered, it.queue, it.vector) = (Some(ordered), queue, vector);
+        (it.ordered, it.queue, it.vector) = (Some(ordered), queue, vector.take());
         Ok(limits)
     }
 

@@ -252,7 +252,7 @@ impl OfiFabric {
             if !matches!(it.phase, Phase::Connecting | Phase::Accepting) {
                 continue;
             }
-            match ordered.meet() {
+            match ordered.meet(it.phase == Phase::Connecting) {
                 Ok(true) => {
                     let said = *said;
                     self.established(key, said);

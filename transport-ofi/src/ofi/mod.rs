@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Connected endpoints (FI_EP_MSG) share an event queue for each network and completion queues for each domain. Endpoints without
-//! connections (FI_EP_RDM) serve one connection each, with a completion queue, an address vector and a TCP connection of
-//! their own: docs/design/ofi.md says why.
+//! connections (FI_EP_RDM) serve one connection each, with an address vector and a TCP connection of their own:
+//! docs/design/ofi.md says why.
 
 mod choose;
 mod connections;
@@ -37,7 +37,7 @@ use rustix::event::epoll;
 use transport_core::{Armed, FrameMut, Slab, SlabKey};
 
 use crate::device::{
-    self, Address, AddressVector, Batch, CompletionQueue, EventQueue, Info, Listener, Request,
+    self, Address, AddressVector, Batch, CompletionQueue, EventQueue, Info, Kind, Listener, Request,
 };
 use crate::limits::{POLL_BATCH, POLL_PAUSE_MAX, POLL_PAUSE_MIN};
 use crate::options::OfiOptions;
@@ -230,7 +230,7 @@ impl OfiFabric {
     /// Fetches completions, about `budget`: whether there were any.
     fn fetch(&mut self, budget: usize) -> bool {
         let mut fetched = 0;
-        let mut lost = Vec::new();
+        let (mut lost, mut doubted) = (Vec::new(), Vec::new());
         let Self { devices, connections, ready, batch, .. } = self;
         for (key, device) in devices.iter_mut().filter(|(_, device)| !device.is_lost) {
             for queue in &mut device.queues {
@@ -245,10 +245,15 @@ impl OfiFabric {
                     }
                     for completion in &mut *batch {
                         fetched += 1;
-                        // What was injected and failed has no owner: its connection's end is told besides.
-                        let Some(key) = completion.cookie().map(|it| SlabKey::from_u64(it).into()) else {
+                        let Some(cookie) = completion.cookie() else {
+                            // Something that was injected has failed, and nobody says whose it was. Connections tell their
+                            // end besides; where there are none, any of them may have lost something.
+                            if device.kind == Kind::Unconnected {
+                                doubted.push(key);
+                            }
                             continue;
                         };
+                        let key = SlabKey::from_u64(cookie).into();
                         let Some(it) = connections.find_mut(key) else { continue };
                         let Some(ordered) = &mut it.ordered else { continue };
                         ordered.retire(completion);
@@ -263,6 +268,13 @@ impl OfiFabric {
             if let Some(it) = self.devices.find_mut(device) {
                 it.is_lost = true;
                 self.events.push_back(Event::CompletionsLost { device });
+            }
+        }
+        for device in doubted {
+            for key in self.connections.keys() {
+                if self.connections.find(key).is_some_and(|it| it.device == Some(device)) {
+                    self.disconnected(key, Cause::QueueFailed);
+                }
             }
         }
         for at in 0..self.alone.len() {

@@ -121,17 +121,10 @@ impl Ordered {
     }
 
     /// Says a first word to the peer, of no bytes, and hears his. Before that, providers that connect at the first message have no
-    /// room for any, and whoever sent one would have to come back for it. True once both are done.
-    pub(super) fn meet(&mut self) -> Result<bool, Failure> {
+    /// room for any, and whoever sent one would have to come back for it. True once both are done. One of the two goes first:
+    /// when both connect at once, some providers lose one of the connections, or their footing (net 1.17).
+    pub(super) fn meet(&mut self, goes_first: bool) -> Result<bool, Failure> {
         const CALL: &str = "fi_inject";
-        let endpoint = self.endpoint.as_mut().ok_or(Failure::new(CALL, libc::ENOTCONN))?;
-        if !self.knocked {
-            match endpoint.inject(&[]) {
-                Ok(()) => self.knocked = true,
-                Err(device::PostError::Full) => {}
-                Err(error) => return Err(Failure::new(CALL, refusal(error).errno())),
-            }
-        }
         if !self.answered && matches!(self.receives.front(), Some(Some(_))) {
             let Some(Some((status, buffer, len))) = self.receives.pop_front() else { return Ok(false) };
             self.first_receive = self.first_receive.wrapping_add(1);
@@ -141,6 +134,14 @@ impl Ordered {
             }
             self.answered = true;
             self.post_receives(&mut vec![buffer])?;
+        }
+        if !self.knocked && (goes_first || self.answered) {
+            let endpoint = self.endpoint.as_mut().ok_or(Failure::new(CALL, libc::ENOTCONN))?;
+            match endpoint.inject(&[]) {
+                Ok(()) => self.knocked = true,
+                Err(device::PostError::Full) => {}
+                Err(error) => return Err(Failure::new(CALL, refusal(error).errno())),
+            }
         }
         Ok(self.knocked && self.answered)
     }
