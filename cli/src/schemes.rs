@@ -32,6 +32,24 @@ pub(crate) struct Scheme {
     pub(crate) devices: Vec<String>,
 }
 
+/// Whether fabriq knows a scheme, in this build or another.
+pub(crate) fn is_known(scheme: &str) -> bool {
+    KNOWN.iter().any(|known| known.0 == scheme)
+}
+
+/// The names of all that fabriq knows.
+pub(crate) fn names() -> Vec<&'static str> {
+    KNOWN.iter().map(|known| known.0).collect()
+}
+
+/// Why this build or this host cannot use a scheme, if it cannot. Asks that transport alone: libraries of others are not loaded.
+pub(crate) fn unavailable(scheme: &str) -> Option<String> {
+    match fabriq::transports().iter().find(|transport| transport.schemes().contains(&scheme)) {
+        Some(transport) => transport.unavailable(),
+        None => Some("not in this build".to_owned()),
+    }
+}
+
 /// All schemes of `transports`, and those that this build lacks.
 pub(crate) fn all(transports: &[Arc<dyn Transport>]) -> Vec<Scheme> {
     let purpose = |scheme| KNOWN.iter().find(|known| known.0 == scheme).map_or("", |known| known.1);

@@ -295,15 +295,22 @@ fn a_rank_that_does_not_come_is_named_and_the_others_go_on() {
 }
 
 #[test]
-fn a_transport_that_no_host_has_is_named_and_the_other_is_measured() {
-    let transports = ["--transport", "ofi", "--transport", "tcp", "--topology", "pair", "--no-baseline"];
-    let (first, report, _) = Cluster::start("lacks", 2, &[&SHORT[..], &transports].concat()).finish();
-    assert_eq!(first.code, Some(1), "{first:?}");
-    assert!(faults(&report).iter().all(|why| why.contains(" lacks ofi: ")), "{report}");
-    assert!(
-        report["skipped"][0]["why"].as_str().unwrap().contains("two ranks that have ofi, and there are 0"),
-        "{report}"
-    );
+fn a_transport_that_a_host_lacks_is_named_and_the_other_is_measured() {
+    // What that rank's host has in the place of the library is none.
+    let libraries = out("libraries");
+    std::fs::create_dir_all(&libraries).unwrap();
+    std::fs::write(libraries.join("libfabric.so.1"), "no library").unwrap();
+    let transports =
+        ["--transport", "ofi", "--transport", "tcp", "--topology", "pair", "--no-baseline", "--json"];
+    let (url, arguments) = (format!("tcp://127.0.0.1:{}", port()), [&SHORT[..], &transports].concat());
+    let mut other = rank(1, 2, &url, &arguments);
+    let mut other = other.env("LD_LIBRARY_PATH", libraries).spawn().unwrap();
+    let first = Finished::from(rank(0, 2, &url, &arguments).output().unwrap());
+    assert!(other.wait().unwrap().success() && first.code == Some(1), "{first:?}");
+    let report: Value = serde_json::from_slice(&first.stdout).unwrap();
+    let named = faults(&report);
+    assert!(named.iter().any(|why| why.starts_with("rank 1 ") && why.contains(" lacks ofi: ")), "{named:?}");
+    assert!(report["skipped"][0]["why"].as_str().unwrap().contains("two ranks that have ofi"), "{report}");
     assert_eq!(measured(&report), ["pair echo", "pair stream"]);
 }
 
@@ -366,6 +373,8 @@ fn wrong_use_is_told_with_what_to_do() {
     fails(&[&place[..], &["--coordinator", "ipc://x"]].concat(), "ranks meet over tcp");
     fails(&["--rank", "2", "--ranks", "2", "--coordinator", "tcp://127.0.0.1:1"], "ranks are 0 to 1");
     fails(&["--size", "8"], "a size is 16 B");
+    fails(&["--transport", "inproc"], "between ranks there is ipc, tcp");
+    fails(&["--transport", "udp://x:1"], "between ranks there is ipc, tcp");
     let at = [&place[..], &["--coordinator", "tcp://127.0.0.1:1", "--out", "/nowhere/x"]].concat();
     fails(&at, "cannot write /nowhere/x.jsonl");
     // Somebody listens there already.

@@ -100,11 +100,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let place = Place::new(args)?;
     let rank = |coordinator: String| {
         let environment = Environment::of_this_host();
-        let join = options.join;
+        let (join, asked) = (options.join, options.schemes());
         let options = serde_json::to_value(&options)
             .map_err(|error| Failure::Failed(format!("cannot write the options: {error}")))?;
-        let lacks = schemes::all(&fabriq::transports());
-        let lacks = lacks.into_iter().filter_map(|scheme| Some((scheme.scheme.to_owned(), scheme.why?)));
+        let lacks = asked.iter().filter_map(|scheme| Some((scheme.clone(), schemes::unavailable(scheme)?)));
         let hello = Hello {
             version: version(),
             host: environment.host.name.clone(),

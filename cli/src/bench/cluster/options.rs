@@ -1,5 +1,6 @@
 //! What a cluster run is asked to do: its arguments, and what of them every rank must have been told alike. Does nothing.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::limits::{DURATION, JOIN, PATIENCE, STREAMS_MAX, WARMUP};
 use crate::bench::SIZES;
 use crate::bench::payload::{HEADER, check_size};
 use crate::failure::Failure;
+use crate::schemes;
 use crate::units::{self, parse_duration, parse_rate, parse_size, parse_span};
 
 const EXAMPLES: &str = "\
@@ -235,7 +237,23 @@ impl Options {
         Ok(options)
     }
 
+    /// The schemes of all transports, each once.
+    pub(super) fn schemes(&self) -> BTreeSet<String> {
+        let scheme = |transport: &String| transport.split("://").next().unwrap_or(transport).to_owned();
+        self.transports.iter().map(scheme).collect()
+    }
+
     fn check(&self) -> Result<(), Failure> {
+        for scheme in self.schemes() {
+            if scheme == "inproc" || !schemes::is_known(&scheme) {
+                let mut known = schemes::names();
+                known.retain(|&scheme| scheme != "inproc");
+                return Err(Failure::Usage(format!(
+                    "--transport {scheme}: between ranks there is {}",
+                    known.join(", ")
+                )));
+            }
+        }
         for &size in self.sizes.iter().chain(&self.backgrounds) {
             check_size(size)?;
         }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use fabriq::{Context, Error, EventKind, Monitor, Socket, SocketType};
 
-use super::super::limits::{CROWD, CROWD_BUFFER_BYTES, IDLE_LOOK, QUEUED_BYTES, QUEUED_MESSAGES, QUEUED_MESSAGES_MIN, STREAM_BITS};
+use super::super::limits::{
+    CROWD, CROWD_BUFFER_BYTES, IDLE_LOOK, QUEUED_BYTES, QUEUED_MESSAGES, QUEUED_MESSAGES_MIN, STREAM_BITS,
+};
 use super::super::protocol::{Flow, Kind, Task, Traffic};
 use super::echo::{Client, Server, Target, client_socket};
 use super::stream::{Line, Sender, Sink, Source};
@@ -249,8 +251,8 @@ impl Opening<'_> {
                             self.ring(traffic, self.me, thread * traffic.links + link);
                         rings.push(Ring::of_sender(self.context, frame, sender, slots)?);
                         for flow in &outgoing {
-                            let lines = outgoing.len() * traffic.links as usize;
-                            let socket = self.socket(SocketType::Push, traffic, lines)?;
+                            let crowd = outgoing.len() * traffic.links as usize;
+                            let socket = self.socket(SocketType::Push, traffic, crowd)?;
                             self.dial(&socket, &[at(flow.to, thread)?], ends)?;
                             lines.push(Line {
                                 socket,
