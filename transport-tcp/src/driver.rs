@@ -29,10 +29,9 @@ use transport_core::{
 };
 
 use crate::address::{Address, Located, Route};
+use crate::hot::HotLinks;
 use crate::incoming::Buffers;
-use crate::limits::{
-    ACCEPT_MAX, ACCEPT_REST_MS, EVENTS_MAX, HOT_MAX, HOT_MISSES_MAX, LOOK_EVERY, LOW_MARK_MAX,
-};
+use crate::limits::{ACCEPT_MAX, ACCEPT_REST_MS, EVENTS_MAX, LOOK_EVERY, LOW_MARK_MAX};
 use crate::link::{self, Io, Link, State, Turn};
 use crate::outgoing::SendBuffers;
 use crate::socket::{self, Connection, Dial, Listener, Refusal, Settings};
@@ -80,11 +79,6 @@ enum Timed {
     Look(LinkId),
 }
 
-struct Hot {
-    link: LinkId,
-    misses: u32,
-}
-
 /// See the module.
 pub(crate) struct TcpDriver {
     io: Io,
@@ -93,7 +87,7 @@ pub(crate) struct TcpDriver {
     pending: VecDeque<Completion>,
     queue: VecDeque<LinkId>,
     dirty: Vec<LinkId>,
-    hot: Vec<Hot>,
+    hot: HotLinks,
     polls: u32,
     /// Armed since the last poll.
     slept: bool,
@@ -121,7 +115,7 @@ impl TcpDriver {
             pending: VecDeque::new(),
             queue: VecDeque::new(),
             dirty: Vec::new(),
-            hot: Vec::with_capacity(HOT_MAX),
+            hot: HotLinks::new(),
             polls: 0,
             slept: true,
             timers: BinaryHeap::new(),
@@ -584,21 +578,17 @@ impl TcpDriver {
                 self.turn(id, false, limit, out);
             }
         }
-        let mut at = 0;
-        while at < self.hot.len() && out.len() < limit {
-            let id = self.hot[at].link;
+        let mut place = 0;
+        while self.hot.guesses()
+            && out.len() < limit
+            && let Some(id) = self.hot.at(place)
+        {
             let spoke = match self.links.find(id) {
                 Some(link) if link.served == self.polls => true,
                 Some(_) => self.turn(id, true, limit, out),
                 None => false,
             };
-            let hot = &mut self.hot[at];
-            hot.misses = if spoke { 0 } else { hot.misses + 1 };
-            if hot.misses > HOT_MISSES_MAX || self.links.find(id).is_none() {
-                self.hot.swap_remove(at);
-            } else {
-                at += 1;
-            }
+            place += usize::from(self.hot.guessed(place, spoke, self.links.find(id).is_some()));
         }
     }
 
@@ -621,23 +611,9 @@ impl TcpDriver {
             }
         }
         if got && !guess {
-            self.warm(id);
+            self.hot.spoke(id);
         }
         got
-    }
-
-    /// Notes that a link delivered, so that it is read without looking next time.
-    fn warm(&mut self, id: LinkId) {
-        if self.hot.iter().any(|hot| hot.link == id) {
-            return;
-        }
-        if self.hot.len() < HOT_MAX {
-            self.hot.push(Hot { link: id, misses: 0 });
-        } else if let Some(cold) = self.hot.iter_mut().max_by_key(|hot| hot.misses)
-            && cold.misses >= LOOK_EVERY
-        {
-            *cold = Hot { link: id, misses: 0 };
-        }
     }
 
     /// Moves what is pending to `out`. Returns whether that was all.
@@ -829,7 +805,7 @@ impl Driver for TcpDriver {
         // system call for nothing. If it was another, this poll finds nothing hot and looks, or the next sleep ends at
         // once, since epoll is level-triggered.
         let slept = std::mem::take(&mut self.slept);
-        let mut look = self.hot.is_empty() || self.polls.is_multiple_of(LOOK_EVERY);
+        let mut look = !self.hot.guesses() || self.polls.is_multiple_of(LOOK_EVERY);
         loop {
             if look {
                 self.look();

@@ -24,6 +24,7 @@ mod credentials;
 mod drain;
 mod driver;
 mod greeting;
+mod hot;
 mod incoming;
 mod ipc;
 mod limits;

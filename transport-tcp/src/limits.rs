@@ -77,6 +77,9 @@ pub(crate) const HOT_MAX: usize = 4;
 /// Reads in vain after which a link is no longer hot.
 pub(crate) const HOT_MISSES_MAX: u32 = 256;
 
+/// How far the score of guesses goes either way; below 0 nobody is guessed.
+pub(crate) const HOT_SCORE_MAX: i32 = 8;
+
 /// While links are hot and say nothing, epoll is asked every so many polls.
 pub(crate) const LOOK_EVERY: u32 = 8;
 
