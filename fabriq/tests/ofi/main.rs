@@ -1,0 +1,215 @@
+//! ofi:// when something breaks, on every provider that needs no hardware: a peer that is killed in the middle of a rendezvous,
+//! and addresses that lead nowhere. Tests no pattern; `patterns.rs` does. Needs libfabric, which ci/install installs.
+
+#[path = "../rdma/parcel.rs"]
+mod parcel;
+#[path = "../rdma/peer.rs"]
+mod peer;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use fabriq::{Context, EventKind, Message, Monitor, Socket, SocketType};
+use parcel::{SLOTS, context, pack, slots, unpack};
+use peer::Peer;
+
+/// Longer than anything here takes. A test that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const ROUNDS: usize = 3;
+
+/// A socket whose calls fail rather than hang a test, and that comes back soon.
+fn socket(context: &Context, kind: SocketType) -> Socket {
+    let socket = context.socket(kind).unwrap();
+    socket
+        .set_options(|options| {
+            options.send_timeout = Some(PATIENCE);
+            options.receive_timeout = Some(PATIENCE);
+            options.linger = Some(PATIENCE);
+            options.reconnect_interval = Some(Duration::from_millis(50));
+        })
+        .unwrap();
+    socket
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what}: never");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits for an event, and returns what came before it.
+fn events_before(monitor: &Monitor, last: impl Fn(&EventKind) -> bool) -> Vec<EventKind> {
+    let mut seen = Vec::new();
+    loop {
+        let Some(event) = monitor.next_timeout(PATIENCE) else { panic!("only these events came: {seen:#?}") };
+        if last(&event.kind) {
+            return seen;
+        }
+        seen.push(event.kind);
+    }
+}
+
+fn is_up(kind: &EventKind) -> bool {
+    *kind == EventKind::HandshakeSucceeded
+}
+
+fn is_down(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Disconnected(..))
+}
+
+/// The survivor's frames are announced and being read. They are free again, and what was never announced goes to whoever comes
+/// in the dead one's place.
+fn the_reader_is_killed(query: &str) {
+    let context = context();
+    let home = slots(&context);
+    let dealer = socket(&context, SocketType::Dealer);
+    let monitor = dealer.monitor().unwrap();
+    let mut peer = Peer::taker(&format!("ofi://127.0.0.1:*?{query}"));
+    let url = peer.line();
+    dealer.connect(&url).unwrap();
+    events_before(&monitor, is_up);
+    let mut number = 0;
+    let mut send = || {
+        dealer.send(pack(&context, number)).unwrap();
+        number += 1;
+        number - 1
+    };
+    for _ in 0..ROUNDS {
+        let first = send();
+        while peer.line() != first.to_string() {}
+        wait_until("all slots are at home", || slots(&context) == home);
+        // While the peer's process stands still, as many are announced as go on the wire, and none is read.
+        peer.stop();
+        let numbers: Vec<u64> = (0..SLOTS).map(|_| send()).collect();
+        peer.proceed();
+        assert_eq!(peer.line(), numbers[0].to_string());
+        peer.kill();
+        let before = events_before(&monitor, is_down);
+        assert!(!before.iter().any(is_up), "{before:?}");
+
+        peer = Peer::taker(&url);
+        assert_eq!(peer.line(), url);
+        let between = events_before(&monitor, is_up);
+        assert!(!between.iter().any(is_down), "one link, one end: {between:?}");
+        let last = send();
+        let mut before = first;
+        while before != last {
+            let received = peer.line().parse().unwrap();
+            assert!(received > before, "{received} after {before}");
+            before = received;
+        }
+        wait_until("all slots are at home", || slots(&context) == home);
+    }
+}
+
+/// The survivor reads, and what it reads is gone. The slots that it read into are free again, and half a parcel is never delivered.
+fn the_one_who_is_read_from_is_killed(query: &str) {
+    let context = context();
+    let dealer = socket(&context, SocketType::Dealer);
+    let monitor = dealer.monitor().unwrap();
+    let url = dealer.bind(&format!("ofi://127.0.0.1:*?{query}")).unwrap();
+    let ask = || (0..SLOTS).for_each(|_| dealer.send("one more").unwrap());
+    let fresh = || {
+        let peer = Peer::giver(url.as_str());
+        events_before(&monitor, is_up);
+        peer
+    };
+    let mut peer = fresh();
+    ask();
+    let home = hold_all(&dealer);
+    for _ in 0..ROUNDS {
+        ask();
+        assert_eq!(unpack(&dealer.recv().unwrap()), SLOTS as u64);
+        peer.kill();
+        events_before(&monitor, is_down);
+        // What had come whole before.
+        while let Ok(message) = dealer.try_recv() {
+            assert!((SLOTS as u64..2 * SLOTS as u64).contains(&unpack(&message)));
+        }
+        peer = fresh();
+        ask();
+        assert_eq!(hold_all(&dealer), home, "a slot is missing");
+    }
+}
+
+/// Receives as many as the pool has slots, holds them all at once, and tells where they were.
+fn hold_all(dealer: &Socket) -> BTreeSet<usize> {
+    let held: Vec<Message> = (0..SLOTS).map(|_| dealer.recv().unwrap()).collect();
+    for (message, number) in held.iter().zip(0..) {
+        assert_eq!(unpack(message), number);
+    }
+    held.iter().map(|message| message.body().as_ptr().addr()).collect()
+}
+
+macro_rules! on_every_provider {
+    ($($name:ident = $query:literal;)*) => {$(
+        mod $name {
+            #[test]
+            fn the_reader_is_killed() {
+                super::the_reader_is_killed($query);
+            }
+            #[test]
+            fn the_one_who_is_read_from_is_killed() {
+                super::the_one_who_is_read_from_is_killed($query);
+            }
+        }
+    )*};
+}
+
+on_every_provider! {
+    tcp = "provider=tcp";
+    rxm = "provider=tcp;ofi_rxm";
+    net = "provider=net&endpoint=rdm";
+    shm = "provider=shm";
+}
+
+/// Why a dial comes to nothing, in the monitor's words.
+fn why_not(url: &str) -> String {
+    let context = fabriq::context().unwrap();
+    let dealer = socket(&context, SocketType::Dealer);
+    dealer.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
+    let monitor = dealer.monitor().unwrap();
+    dealer.connect(url).unwrap();
+    let mut why = String::new();
+    events_before(&monitor, |kind| {
+        if let EventKind::ConnectFailed(error) = kind {
+            why = error.to_string();
+        }
+        !why.is_empty()
+    });
+    why
+}
+
+#[test]
+fn what_leads_nowhere_is_told_with_its_url_and_a_remedy() {
+    let context = fabriq::context().unwrap();
+    let tcp = socket(&context, SocketType::Router);
+    let zmtp = tcp.bind("tcp://127.0.0.1:*").unwrap();
+    let shm = socket(&context, SocketType::Router);
+    let bound = shm.bind("ofi://127.0.0.1:*?provider=shm").unwrap();
+    let port = |url: &str| url.rsplit_once(':').unwrap().1.split('?').next().unwrap().to_owned();
+    for (url, says) in [
+        ("ofi://no-such-host.invalid:5555".to_owned(), "no-such-host.invalid"),
+        ("ofi://127.0.0.1:5555?provider=no-such-provider".to_owned(), "fabriq info"),
+        (format!("ofi://127.0.0.1:{}?provider=shm", port(zmtp.as_str())), "same provider"),
+        (format!("ofi://127.0.0.1:{}?provider=net&endpoint=rdm", port(bound.as_str())), "provider=shm"),
+        ("ofi://127.0.0.1:1?provider=shm".to_owned(), "start the peer"),
+        ("ofi://127.0.0.1:1?provider=tcp".to_owned(), "start the peer"),
+    ] {
+        let why = why_not(&url);
+        assert!(why.contains(says) && why.contains(&url), "{url}: {why}");
+    }
+}
+
+#[test]
+fn a_bound_endpoint_says_which_provider_it_has() {
+    let context = fabriq::context().unwrap();
+    let router = socket(&context, SocketType::Router);
+    let bound = router.bind("ofi://127.0.0.1:*").unwrap();
+    assert!(bound.as_str().contains("?provider="), "{bound}");
+    let bound = router.bind("ofi://127.0.0.1:*?provider=net&endpoint=rdm").unwrap();
+    assert!(bound.as_str().ends_with("?provider=net&endpoint=rdm"), "{bound}");
+}
