@@ -99,6 +99,13 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
     if cluster.run.build != "release" {
         warnings.push("This is a debug build, several times slower than a release build.".to_owned());
     }
+    if cluster.is_disturbed() {
+        warnings.push(
+            "A ping-pong on the bare wire was slower than fabriq: other processes held the processors. Measure again when they \
+             are idle."
+                .to_owned(),
+        );
+    }
     for matrix in matrices {
         let said = matrix.slow(cluster).sentences(!matrix.is_latency, |rank| cluster.name(rank));
         let all = said.len();

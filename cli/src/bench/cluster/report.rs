@@ -14,6 +14,7 @@ use super::options::{Options, Topology};
 use super::plan::Item;
 use super::protocol::{FlowFound, Found, Hello, Kind, ToolFigures, Usage, Windows};
 use crate::bench::report::{Quantile, distribution};
+use crate::bench::table::DISTURBED;
 use crate::failure::Failure;
 
 /// What every document and first record says it is.
@@ -445,6 +446,12 @@ impl Cluster {
                 None => own.messages_per_second / tool.messages_per_second.max(1e-9),
             });
         }
+    }
+
+    /// Whether a ping-pong on the wire itself was slower than fabriq's on it, which cannot be: others held the processors.
+    pub(super) fn is_disturbed(&self) -> bool {
+        let raw = self.steps.iter().filter(|step| step.item.kind == Kind::RawEcho);
+        raw.filter_map(|step| step.total.ratio).any(|ratio| ratio < DISTURBED)
     }
 
     /// The wire itself as it was measured beside a step.

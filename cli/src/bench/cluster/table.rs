@@ -86,6 +86,10 @@ pub(super) fn of(cluster: &Cluster) -> String {
             );
         }
     }
+    if cluster.is_disturbed() {
+        text += "A ping-pong that polls was slower than fabriq: other processes held the processors. Measure again when they \
+                 are idle.\n";
+    }
     for step in cluster.steps.iter().filter(|step| step.flows_empty > 0) {
         let (title, flows) = (title(&step.item), step.flows_empty);
         let _ = writeln!(
