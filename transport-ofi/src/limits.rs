@@ -58,6 +58,9 @@ pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const KEEPALIVE_COUNT: u32 = 3;
 
+/// How long after something has happened a provider that has no descriptor to sleep on is looked at without a pause.
+pub(crate) const POLL_BUSY: Duration = Duration::from_micros(100);
+
 /// Pauses between two looks at a provider that has no descriptor to sleep on: after something has happened, and when nothing has
 /// for long. The longer one is what the first message after a silence may wait.
 pub(crate) const POLL_PAUSE_MIN: Duration = Duration::from_micros(20);

@@ -41,7 +41,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Waits for an event, and returns what came before it.
-fn events_before(monitor: &Monitor, last: impl Fn(&EventKind) -> bool) -> Vec<EventKind> {
+fn events_before(monitor: &Monitor, mut last: impl FnMut(&EventKind) -> bool) -> Vec<EventKind> {
     let mut seen = Vec::new();
     loop {
         let Some(event) = monitor.next_timeout(PATIENCE) else { panic!("only these events came: {seen:#?}") };

@@ -39,7 +39,7 @@ use transport_core::{Armed, FrameMut, Slab, SlabKey};
 use crate::device::{
     self, Address, AddressVector, Batch, CompletionQueue, EventQueue, Info, Kind, Listener, Request,
 };
-use crate::limits::{POLL_BATCH, POLL_PAUSE_MAX, POLL_PAUSE_MIN};
+use crate::limits::{POLL_BATCH, POLL_BUSY, POLL_PAUSE_MAX, POLL_PAUSE_MIN};
 use crate::options::OfiOptions;
 use crate::sys::Library;
 use choose::Chooser;
@@ -584,7 +584,9 @@ impl Fabric for OfiFabric {
                 busy |= restless(queue);
             }
         }
-        if busy {
+        // Who has no descriptor and has just had something is likely to have more before a sleep would end.
+        let quiet = self.now.zip(self.stirred).map(|(now, stirred)| now.saturating_duration_since(stirred));
+        if busy || quiet.is_some_and(|quiet| quiet < POLL_BUSY) && self.is_polled() {
             return Armed::Busy;
         }
         // What happened before the queues were armed wakes nobody.

@@ -36,14 +36,16 @@ impl OpenDevice {
         kind: Kind,
     ) -> Result<Self, Failure> {
         let domain = Domain::open(fabric, info).map_err(failure)?;
+        // Providers have no such limit, or keep to theirs by making requests wait. But who READs over shared memory holds the lock
+        // of the other's queue meanwhile (shm 1.17), and if he is killed then, the other spins for ever: no READs there.
+        let reads = if fabric.shares_memory() { 0 } else { u8::MAX };
         Ok(Self {
             queues: Vec::new(),
             info: DeviceInfo {
                 name: info.domain(),
                 is_iwarp: false,
-                // Providers have no such limit, or keep to theirs by making requests wait.
-                initiator_depth_max: u8::MAX,
-                responder_resources_max: u8::MAX,
+                initiator_depth_max: reads,
+                responder_resources_max: reads,
                 work_requests_max: REQUESTS_MAX,
                 shared_receives_max: 0,
                 message_max: info.message_max(),
