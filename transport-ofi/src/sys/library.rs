@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use super::Ofi;
+use super::signals::Handlers;
 
 /// The name to load: the soname, so that no development package is needed.
 const LIBRARY: &str = "libfabric.so.1";
@@ -82,9 +83,12 @@ impl Library {
 
     /// Loads it by the name given.
     fn open(name: &str) -> Result<Self, LibraryError> {
-        // SAFETY: libfabric's constructors read the environment and set up static data, nothing more.
-        let library = unsafe { libloading::Library::new(OsStr::new(name)) }
-            .map_err(|error| LibraryError::new(name, &error))?;
+        let handlers = Handlers::now();
+        // SAFETY: libfabric's constructors read the environment and set up static data; what those of the libraries it links do to
+        // the application's signals is undone.
+        let library = unsafe { libloading::Library::new(OsStr::new(name)) };
+        handlers.restore();
+        let library = library.map_err(|error| LibraryError::new(name, &error))?;
         // SAFETY: the symbols are looked up in libfabric, whose functions have the types that its headers give them. Of
         // those with several versions this finds the newest, whose structs begin with what the bindings know.
         let ofi = unsafe { Ofi::from_library(library) }.map_err(|error| LibraryError::new(name, &error))?;

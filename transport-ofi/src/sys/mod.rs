@@ -12,6 +12,7 @@
 mod calls;
 mod flags;
 mod library;
+mod signals;
 
 #[cfg(test)]
 mod layout;
