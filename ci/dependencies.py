@@ -30,7 +30,7 @@ ALLOWED = {
     "fabriq": CORE | TRANSPORTS | {"fabriq-messaging"},
     "fabriq-capi": {"fabriq"},
     # What measures, and nothing else, may stand beside fabriq on a transport's device.
-    "fabriq-baselines": CORE | {"fabriq-transport-verbs"},
+    "fabriq-baselines": CORE | {"fabriq-transport-ofi", "fabriq-transport-verbs"},
     "fabriq-cli": {"fabriq", "fabriq-baselines"},
     "fabriq-benches": {"fabriq", "fabriq-baselines", "fabriq-messaging"} | CORE | TRANSPORTS,
     "fabriq-testkit": CORE,

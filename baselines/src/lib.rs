@@ -3,11 +3,14 @@
 //! has the clock, makes the messages and checks what arrives.
 //!
 //! ```text
-//! verbs      RC queue pairs: a ping-pong of sends, a stream of sends, a stream of RDMA READs
-//! stream     sockets of any family: a ping-pong, and a stream
-//! tcp        TCP sockets
-//! unix       Unix-domain sockets
-//! perftest   the field's own tools (ib_send_lat, ib_send_bw, ib_read_bw), run as processes
+//! verbs         RC queue pairs: a ping-pong of sends, a stream of sends, a stream of RDMA READs
+//! ofi           libfabric's endpoints, of any provider: the same
+//! stream        sockets of any family: a ping-pong, and a stream
+//! tcp           TCP sockets
+//! unix          Unix-domain sockets
+//! perftest      the field's own tools (ib_send_lat, ib_send_bw, ib_read_bw), run as processes, as are
+//! fi_pingpong   libfabric's, and
+//! ucx_perftest  another library's for the same fabrics
 //! ```
 //!
 //! [`Link`] is what the wires of ours have in common, so that a benchmark is written once: one process has
@@ -16,10 +19,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fi_pingpong;
 mod limits;
+pub mod ofi;
 pub mod perftest;
+mod processes;
 pub mod stream;
 pub mod tcp;
+pub mod ucx_perftest;
 pub mod unix;
 pub mod verbs;
 
@@ -117,6 +124,15 @@ pub enum Error {
     /// The libraries are not there.
     #[error("{0}; `fabriq info` says what this host lacks")]
     Libraries(String),
+    /// A call of libfabric's failed, or a request to it.
+    #[error(transparent)]
+    Ofi(#[from] transport_ofi::device::Failure),
+    /// A request to libfabric was not posted.
+    #[error("a request was not posted: {0}")]
+    OfiNotPosted(#[from] transport_ofi::device::PostError),
+    /// The provider gives no descriptor to sleep on.
+    #[error("the provider {0} can only be polled: it has no descriptor to sleep on")]
+    NoDescriptor(String),
     /// No connection.
     #[error("no connection to {to}: {why}")]
     NotConnected {
@@ -131,8 +147,8 @@ pub enum Error {
     /// The other end closed in the middle of a run.
     #[error("the other end closed the link in the middle of a run; its process has said why on stderr")]
     Closed,
-    /// Longer than the baseline's memory, or the device, has it.
-    #[error("messages of {bytes} bytes are too long for raw verbs here, which go to {most}")]
+    /// Longer than the baseline's memory, or the device or provider, has it.
+    #[error("messages of {bytes} bytes are too long for the raw wire here, which goes to {most}")]
     TooLong {
         /// Of a message.
         bytes: usize,
@@ -145,7 +161,7 @@ pub enum Error {
     /// A socket's call failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// One of perftest's tools failed.
+    /// One of the tools that are run as processes failed.
     #[error("{tool}: {why}")]
     Tool {
         /// Its name.

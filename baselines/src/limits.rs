@@ -55,6 +55,6 @@ pub(crate) const RESOLVE: Duration = Duration::from_secs(5);
 pub const WRITE: usize = 64 << 10;
 pub(crate) const READ: usize = 256 << 10;
 
-/// How long one of perftest's tools may take, and the pause between two looks at whether it has ended.
+/// How long a tool that is run as processes may take, and the pause between two looks at whether it has ended.
 pub(crate) const TOOL: Duration = Duration::from_secs(60);
 pub(crate) const TOOL_LOOK: Duration = Duration::from_millis(5);

@@ -1,12 +1,11 @@
 //! perftest's tools (ib_send_lat, ib_send_bw, ib_read_bw), the field's own baselines, run as processes: both ends on this
 //! host, or one on each of two. Their clock and their statistics are their own.
 
-use std::io::Read;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
 
-use crate::limits::{INLINE, TOOL, TOOL_LOOK};
+use crate::limits::INLINE;
+use crate::processes::{self, Ended};
 use crate::{Error, Result};
 
 /// One of the tools.
@@ -32,9 +31,7 @@ impl Tool {
 
     /// Why it cannot be run here, if it cannot.
     pub fn missing(self) -> Option<String> {
-        let mut asked = Command::new(self.name());
-        let found = asked.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        found.err().map(|error| format!("{}: {error} (apt-get install perftest)", self.name()))
+        processes::missing(self.name(), "--version", "perftest")
     }
 }
 
@@ -90,38 +87,15 @@ impl Measure {
         let port = self.device()?;
         // Free now, and nobody else is about to take it.
         let meeting = TcpListener::bind((self.at, 0))?.local_addr()?.port();
-        let mut server = self.command(&port, meeting);
-        prepare(server.stdout(Stdio::null()).stderr(Stdio::null()));
-        let mut server = Ended(server.spawn()?);
-        self.await_listener(meeting, &mut server.0)?;
+        let server = processes::serve(self.tool.name(), self.command(&port, meeting), meeting, prepare)?;
         Ok(Server { _process: server, at: SocketAddr::new(self.at, meeting) })
     }
 
     /// Runs the end that measures; `at` is its own address, and the other end, which was told the same, waits at `server`.
     pub fn ask(&self, server: SocketAddr, prepare: impl Fn(&mut Command)) -> Result<Figures> {
         let mut client = self.command(&self.device()?, server.port());
-        prepare(client.arg(server.ip().to_string()).stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let mut client = Ended(client.spawn()?);
-        let begun = Instant::now();
-        // What it prints is shorter than a pipe.
-        while client.0.try_wait()?.is_none() {
-            if begun.elapsed() > TOOL {
-                return Err(self.failed(format!("it did not end within {} s", TOOL.as_secs())));
-            }
-            std::thread::sleep(TOOL_LOOK);
-        }
-        let mut printed = String::new();
-        if let Some(mut stdout) = client.0.stdout.take() {
-            stdout.read_to_string(&mut printed)?;
-        }
-        self.parse(&printed).ok_or_else(|| {
-            let mut said = String::new();
-            if let Some(mut stderr) = client.0.stderr.take() {
-                let _ = stderr.read_to_string(&mut said);
-            }
-            let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-            self.failed(format!("no figures; {}", line.trim()))
-        })
+        client.arg(server.ip().to_string());
+        processes::ask(self.tool.name(), client, prepare, |printed| self.parse(printed))
     }
 
     fn failed(&self, why: String) -> Error {
@@ -141,7 +115,6 @@ impl Measure {
         if self.asleep {
             command.arg("-e");
         }
-        command.stdin(Stdio::null());
         command
     }
 
@@ -160,30 +133,6 @@ impl Measure {
                 messages_per_s: cell(3)? * f64::from(1 << 20) / self.bytes as f64,
             },
         })
-    }
-
-    /// Waits until somebody listens on a TCP port: over it the two ends meet.
-    fn await_listener(&self, port: u16, server: &mut Child) -> Result<()> {
-        let listening = format!(":{port:04X}");
-        let begun = Instant::now();
-        loop {
-            let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
-                .map(|path| std::fs::read_to_string(path).unwrap_or_default());
-            let mut lines = tables.iter().flat_map(|table| table.lines());
-            if lines.any(|line| {
-                let mut cells = line.split_whitespace().skip(1);
-                cells.next().is_some_and(|local| local.ends_with(&listening)) && cells.nth(1) == Some("0A")
-            }) {
-                return Ok(());
-            }
-            if let Some(status) = server.try_wait()? {
-                return Err(self.failed(format!("its server ended: {status}")));
-            }
-            if begun.elapsed() > TOOL {
-                return Err(self.failed("its server does not listen".to_owned()));
-            }
-            std::thread::sleep(TOOL_LOOK);
-        }
     }
 
     /// The device, port and GID that have the address. One address may have a GID of RoCE v1 as well; v2 is what RDMA CM
@@ -227,18 +176,6 @@ struct Device {
 fn address(gid: &str) -> Option<IpAddr> {
     let gid = gid.trim().parse::<Ipv6Addr>().ok()?;
     Some(gid.to_ipv4_mapped().map_or(IpAddr::V6(gid), IpAddr::V4))
-}
-
-/// Ends a process when it goes out of scope.
-#[derive(Debug)]
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // It may have ended by itself already; then both calls fail, and that is as well.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[cfg(test)]
