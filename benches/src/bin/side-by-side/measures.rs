@@ -63,6 +63,10 @@ pub(crate) struct Measure {
     pub(crate) limit: Option<(&'static str, &'static str)>,
     /// What all peers bind, in place of their own scheme.
     pub(crate) scheme: Option<&'static str>,
+    /// What stands behind `?` in URLs of ofi.
+    pub(crate) query: &'static str,
+    /// Peers that are not measured here, for a reason of this measure's own.
+    pub(crate) without: &'static [&'static str],
     /// What a peer must be able to do at the bound end.
     pub(crate) role: Role,
     pub(crate) rounds: usize,
@@ -101,5 +105,6 @@ impl Measure {
     pub(crate) fn leaves_out(&self, peer: &str) -> bool {
         (peer == RAW_POLLED && self.limit.is_none_or(|(limit, _)| limit != RAW_POLLED))
             || (peer == OMQ_EXCLUSIVE && self.scheme.is_some())
+            || self.without.contains(&peer)
     }
 }

@@ -99,6 +99,8 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         lines,
         limit: Some((RAW_POLLED, key)),
         scheme: None,
+        query: "",
+        without: &[],
         role,
         rounds: arguments.rounds,
         round,

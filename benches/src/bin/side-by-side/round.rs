@@ -18,7 +18,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 /// Where a peer binds.
-fn url(scheme: &str, host: IpAddr) -> String {
+fn url(scheme: &str, host: IpAddr, query: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     match scheme {
         // Not every peer chooses a path by itself.
@@ -27,6 +27,7 @@ fn url(scheme: &str, host: IpAddr) -> String {
             let directory = std::env::temp_dir();
             format!("ipc://{}/side-by-side-{process}-{number}", directory.display())
         }
+        "ofi" => format!("ofi://{}?{query}", SocketAddr::new(host, 0)),
         // Not every peer reads a wildcard for the port, but all read 0.
         scheme => format!("{scheme}://{}", SocketAddr::new(host, 0)),
     }
@@ -55,7 +56,7 @@ pub(crate) fn play(
     let task = Task {
         peer: entry.name.to_owned(),
         role: measure.role,
-        url: url(measure.scheme.unwrap_or(entry.scheme), host),
+        url: url(measure.scheme.unwrap_or(entry.scheme), host, measure.query),
         back_url: String::new(),
         bytes: 64,
         warm_ms: 100,

@@ -89,7 +89,19 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
         };
         let scheme = choice.is_ipc().then_some("ipc");
         if chosen(choice) {
-            measures.push(Measure { name, title, columns, lines, limit, scheme, role, rounds, round });
+            measures.push(Measure {
+                name,
+                title,
+                columns,
+                lines,
+                limit,
+                scheme,
+                query: "",
+                without: &[],
+                role,
+                rounds,
+                round,
+            });
         }
     };
     let trips = |gap_max_us, busy| Round::Trips { gap_max_us, busy };
