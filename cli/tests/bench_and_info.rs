@@ -79,14 +79,16 @@ fn the_default_run_measures_every_transport_and_size() {
 
 #[test]
 fn the_table_is_for_people_and_progress_only_for_terminals() {
-    let finished = run(&with(&["bench", "--transport", "tcp", "--transport", "ofi"], &SHORT));
+    let finished = run(&with(&["bench", "--transport", "tcp", "--transport", "verbs"], &SHORT));
     let noise: Vec<_> = finished.stderr.lines().filter(|line| !line.contains("debug build")).collect();
     assert!(noise.is_empty(), "{noise:?}");
     let table = finished.printed();
     assert!(table.contains("p99.9") && table.contains("GB/s"), "{table}");
     assert!(table.lines().any(|line| line.starts_with("tcp") && line.contains("64 B")), "{table}");
-    assert!(table.contains("skipped ofi: "), "{table}");
-    assert_eq!(table.matches("x raw").count(), 2, "{table}");
+    // What this host lacks is said, and what it has is measured.
+    let measured = table.lines().any(|line| line.starts_with("verbs"));
+    assert!(measured || table.contains("skipped verbs: "), "{table}");
+    assert!(table.matches("x raw").count() >= 2, "{table}");
     assert!(table.lines().any(|line| line.starts_with("tcp") && line.ends_with("raw-polled")), "{table}");
 }
 

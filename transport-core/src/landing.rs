@@ -77,6 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no large sparse maps")]
     fn claims_hold_slots_up_to_a_limit_and_give_them_back() {
         let pool = FramePool::new(4 * AHEAD_MAX);
         let mut landing = Landing::new(pool);
