@@ -29,7 +29,7 @@ impl fmt::Display for Unavailable {
             Self::NoProvider { version, filter } => {
                 write!(
                     f,
-                    "libfabric {version} has no provider here for reliable, ordered messages and remote reads (`fi_info -l` lists \
+                    "libfabric {version} has no provider here for reliable, ordered messages (`fi_info -l` lists \
                      those that are installed; `sockets` is never used)"
                 )?;
                 match filter {
@@ -94,10 +94,10 @@ pub fn providers() -> Result<Vec<Provider>, Unavailable> {
     let mut found: Vec<Provider> = Vec::new();
     for kind in [Kind::Connected, Kind::Unconnected] {
         let query = Query { kind, at: At::Anywhere, provider: None, domain: None };
-        let offers =
-            Info::query(library, &query).map_err(|failure| Unavailable::Other(failure.to_string()))?;
-        for offer in offers {
-            add(&mut found, kind, &offer);
+        // Those that READ, and then those that do not.
+        for ask in [Info::query, Info::query_sends] {
+            let offers = ask(library, &query).map_err(|failure| Unavailable::Other(failure.to_string()))?;
+            offers.iter().for_each(|offer| add(&mut found, kind, offer));
         }
     }
     if found.is_empty() {

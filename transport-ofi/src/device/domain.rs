@@ -54,6 +54,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     pub(super) registers_local: bool,
+    pub(super) reads: bool,
     reads_by_address: bool,
     chooses_keys: bool,
     key_len: usize,
@@ -116,10 +117,16 @@ pub(super) enum Access {
 }
 
 impl Access {
-    const fn to_raw(self) -> u64 {
+    const fn to_raw(self, reads: bool) -> u64 {
+        let sends = match self {
+            Self::Arena => sys::FI_SEND | sys::FI_RECV,
+            Self::Source => sys::FI_SEND,
+            Self::Target => 0,
+        };
         match self {
-            Self::Arena => sys::FI_SEND | sys::FI_RECV | sys::FI_READ | sys::FI_REMOTE_READ,
-            Self::Source => sys::FI_SEND | sys::FI_REMOTE_READ,
+            _ if !reads => sends,
+            Self::Arena => sends | sys::FI_READ | sys::FI_REMOTE_READ,
+            Self::Source => sends | sys::FI_REMOTE_READ,
             Self::Target => sys::FI_READ,
         }
     }
@@ -152,6 +159,11 @@ impl RawDomain {
         access: Access,
     ) -> Result<Registration, Failure> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let local = NEXT.fetch_add(1, Ordering::Relaxed);
+        if !self.terms.registers_local && !self.terms.reads {
+            // Nobody asks for it.
+            return Ok(Registration { local, remote: 0 });
+        }
         let mut tried = 0;
         let region = loop {
             let key = if self.terms.chooses_keys { 0 } else { random_key(self.terms.key_len) };
@@ -159,7 +171,7 @@ impl RawDomain {
             // SAFETY: the domain is alive. To register memory makes nobody touch it: that takes a request or a peer's
             // READ, and both are given the key only while the memory is alive.
             let result = unsafe {
-                let access = access.to_raw();
+                let access = access.to_raw(self.terms.reads);
                 let (start, context) = (start.cast(), std::ptr::null_mut());
                 sys::fi_mr_reg(self.raw(), start, len, access, 0, key, 0, &mut region, context)
             };
@@ -178,7 +190,7 @@ impl RawDomain {
             }
         };
         let region = Region { region, start: start.addr() as u64, maker: Maker::here() };
-        let (local, remote) = (NEXT.fetch_add(1, Ordering::Relaxed), region.key());
+        let remote = region.key();
         self.regions().insert(local, region);
         Ok(Registration { local, remote })
     }
@@ -199,8 +211,11 @@ impl RawDomain {
         self.regions().get(&local).map(Region::descriptor)
     }
 
-    /// Where a peer finds the memory of a key: at its address, or at its offset in the registration.
+    /// Where a peer finds the memory of a key: at its address, or at its offset in the registration. `None`: nowhere.
     fn remote(&self, key: Key) -> Option<Key> {
+        if !self.terms.reads {
+            return None;
+        }
         if self.terms.reads_by_address {
             return Some(key);
         }
@@ -243,6 +258,7 @@ impl Domain {
         let domain = NonNull::new(domain).ok_or_else(|| Failure::new("fi_domain", sys::FI_EOTHER))?;
         let terms = Terms {
             registers_local: info.registers_local(),
+            reads: info.reads(),
             reads_by_address: info.reads_by_address(),
             chooses_keys: info.chooses_keys(),
             key_len: info.key_len(),
@@ -325,7 +341,8 @@ impl Pin for Shared {
             // The provider sends from any memory.
             return Some((Key { address: frame.as_ptr().addr() as u64, local: 0, remote: 0 }, None));
         }
-        if reach == Reach::Device || frame.len() < REGISTER_ALONE_MIN || self.lock().domain.is_none() {
+        let is_short = frame.len() < REGISTER_ALONE_MIN;
+        if reach == Reach::Device || is_short || !self.terms.reads || self.lock().domain.is_none() {
             return None;
         }
         let it = raw.register(frame.as_ptr(), frame.len(), Access::Source).ok()?;

@@ -476,6 +476,9 @@ impl Endpoint {
         tag: u32,
     ) -> Result<(), PostError> {
         self.check_peer()?;
+        if !self.domain.terms().reads {
+            return Err(PostError::Refused(libc::EOPNOTSUPP));
+        }
         let slot = self.vacant_sends.next().ok_or(PostError::Full)?;
         let it = self.targets.find_mut(target).ok_or(PostError::NoTarget)?;
         let place = it.frame.get_mut(into).filter(|place| !place.is_empty()).ok_or(PostError::NoTarget)?;

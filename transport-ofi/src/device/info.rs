@@ -69,8 +69,8 @@ pub struct Query<'a> {
 const NEVER: &str = "sockets";
 
 /// What fabriq does: sends, receives, and READs both ways. No peer may write.
-const CAPABILITIES: u64 =
-    sys::FI_MSG | sys::FI_RMA | sys::FI_SEND | sys::FI_RECV | sys::FI_READ | sys::FI_REMOTE_READ;
+const SENDS: u64 = sys::FI_MSG | sys::FI_SEND | sys::FI_RECV;
+const READS: u64 = sys::FI_RMA | sys::FI_READ | sys::FI_REMOTE_READ;
 
 /// What fabriq can live with: a context for each request, and every way of registering memory that does not tie it to
 /// an endpoint or make keys longer than a word.
@@ -90,10 +90,22 @@ pub struct Info {
 unsafe impl Send for Info {}
 
 impl Info {
-    /// Asks all providers, or one; the best offer comes first, as libfabric sees it. An empty list where nobody
-    /// offers what fabriq needs. May open and close devices; milliseconds, at the first call more.
+    /// Asks all providers, or one; the best offer comes first, as libfabric sees it. Where nobody offers READs, offers
+    /// without ([`Info::reads`]); an empty list where nobody offers what fabriq needs at all. May open and close devices;
+    /// milliseconds, at the first call more.
     pub fn query(library: &'static Library, query: &Query<'_>) -> Result<Vec<Self>, Failure> {
-        let hints = Hints::new(library, query)?;
+        let offers = Self::ask(library, query, SENDS | READS)?;
+        if offers.is_empty() { Self::query_sends(library, query) } else { Ok(offers) }
+    }
+
+    /// Asks for sends and receives alone: of providers whose READs have conditions that fabriq does not meet. cxi is one, which
+    /// ties the memory that peers READ to an endpoint (FI_MR_ENDPOINT).
+    pub fn query_sends(library: &'static Library, query: &Query<'_>) -> Result<Vec<Self>, Failure> {
+        Self::ask(library, query, SENDS)
+    }
+
+    fn ask(library: &'static Library, query: &Query<'_>, capabilities: u64) -> Result<Vec<Self>, Failure> {
+        let hints = Hints::new(library, query, capabilities)?;
         let (node, flags) = match query.at {
             At::Anywhere => (None, 0),
             At::Local(address) => (Some(address), sys::FI_SOURCE | sys::FI_NUMERICHOST),
@@ -224,6 +236,11 @@ impl Info {
         self.send_attributes().iov_limit
     }
 
+    /// Whether either end can READ the other's memory.
+    pub fn reads(&self) -> bool {
+        self.attributes().caps & READS == READS
+    }
+
     /// Whether what is sent from or received into must be registered (FI_MR_LOCAL).
     pub fn registers_local(&self) -> bool {
         self.registration() & sys::FI_MR_LOCAL != 0
@@ -325,7 +342,7 @@ unsafe fn address(start: *const std::ffi::c_void, len: usize) -> Option<Address>
 struct Hints(Info);
 
 impl Hints {
-    fn new(library: &'static Library, query: &Query<'_>) -> Result<Self, Failure> {
+    fn new(library: &'static Library, query: &Query<'_>, capabilities: u64) -> Result<Self, Failure> {
         let none = || Failure::new("fi_allocinfo", libc::ENOMEM);
         // SAFETY: fi_allocinfo(3): a copy of nothing is an empty one with all its parts, which are ours to fill in.
         // Strings and addresses in it are the library's to free, as those of malloc(3).
@@ -333,7 +350,7 @@ impl Hints {
             let raw = NonNull::new(library.ofi.fi_dupinfo(std::ptr::null())).ok_or_else(none)?;
             let hints = Self(Info { library, raw, provider: String::new() });
             let it = &mut *raw.as_ptr();
-            it.caps = CAPABILITIES;
+            it.caps = capabilities;
             it.mode = MODES;
             (*it.ep_attr).type_ = query.kind.to_raw();
             (*it.tx_attr).msg_order = sys::FI_ORDER_SAS;

@@ -38,7 +38,7 @@ impl OpenDevice {
         let domain = Domain::open(fabric, info).map_err(failure)?;
         // Providers have no such limit, or keep to theirs by making requests wait. But who READs over shared memory holds the lock
         // of the other's queue meanwhile (shm 1.17), and if he is killed then, the other spins for ever: no READs there.
-        let reads = if fabric.shares_memory() { 0 } else { u8::MAX };
+        let reads = if fabric.shares_memory() || !info.reads() { 0 } else { u8::MAX };
         Ok(Self {
             queues: Vec::new(),
             info: DeviceInfo {

@@ -1,9 +1,10 @@
 //! READs of a peer's memory.
 
-use fabriq_transport_ofi::device::{PostError, Reach, Remote, Work};
+use fabriq_transport_ofi::device::{Info, Kind, PostError, Query, Reach, Remote, Work};
 use transport_core::Frame;
 
 use crate::on_each_provider;
+use crate::world::{End, Pair, library, local, meet};
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + at / 253) as u8).collect()
@@ -87,4 +88,31 @@ on_each_provider! {
         assert_eq!(pair.left.endpoint().read(target, 0..10, remote, 0), Err(PostError::NoTarget));
         assert!(!pair.left.endpoint().fill_target(target, 0, b"0"));
     }
+}
+
+/// As on providers whose READs have conditions that cannot be met.
+#[test]
+fn an_offer_without_reads_sends_and_registers_nothing() {
+    let query = Query { kind: Kind::Unconnected, at: local("net"), provider: Some("net"), domain: None };
+    let mut ends = [1, 2].map(|cookie| {
+        let info = Info::query_sends(library(), &query).unwrap().remove(0);
+        assert!(!info.reads());
+        let mut end = End::new(&info);
+        end.open(&info, cookie);
+        end
+    });
+    let [left, right] = &mut ends;
+    meet(left, right);
+    meet(right, left);
+    let [left, right] = ends;
+    let mut pair = Pair { left, right, listener: None };
+    pair.push_left(|left| left.inject(b"sent"));
+    assert_eq!(pair.receive_right(), b"sent");
+    let frame = pair.left.frame(1 << 20);
+    assert_eq!(pair.left.domain.regions(), 0);
+    let target = pair.left.endpoint().lend(frame);
+    let nowhere = Remote { address: 0, key: 0 };
+    assert!(matches!(pair.left.endpoint().read(target, 0..10, nowhere, 0), Err(PostError::Refused(_))));
+    let frame = pair.left.endpoint().reclaim(target).unwrap();
+    assert!(pair.left.domain.pin(frame.freeze(), Reach::Peer).is_err());
 }
