@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use baselines::ofi::Place;
 use baselines::perftest::{Figures, Measure, Tool};
 use baselines::{Link, MARGIN, READ_FROM, Run, Traffic, Wait};
 use fabriq::Frame;
@@ -29,12 +30,13 @@ const TOOL_MESSAGES_MIN: usize = 16;
 const TOOL_TRIPS_MAX: usize = 1000;
 const TOOL_MESSAGES_MAX: usize = 16 << 10;
 
-/// The wires that have baselines. ofi:// has its place here once it exists.
+/// The wires that have baselines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
     Ipc,
     Tcp,
     Verbs,
+    Ofi,
 }
 
 impl Wire {
@@ -43,13 +45,15 @@ impl Wire {
             Self::Ipc => "ipc",
             Self::Tcp => "tcp",
             Self::Verbs => "verbs",
+            Self::Ofi => "ofi",
         }
     }
 
     /// The wire of a URL, and what stands behind `://`. `None`: a scheme without baselines.
     fn parse(url: &str) -> Option<(Self, &str)> {
         let (scheme, rest) = url.split_once("://")?;
-        let wire = [Self::Ipc, Self::Tcp, Self::Verbs].into_iter().find(|wire| wire.scheme() == scheme)?;
+        let wires = [Self::Ipc, Self::Tcp, Self::Verbs, Self::Ofi];
+        let wire = wires.into_iter().find(|wire| wire.scheme() == scheme)?;
         Some((wire, rest))
     }
 }
@@ -70,6 +74,11 @@ impl Beside {
         let any = match wire {
             Wire::Ipc => "*".to_owned(),
             Wire::Tcp | Wire::Verbs => SocketAddr::new(at.parse::<SocketAddr>().ok()?.ip(), 0).to_string(),
+            Wire::Ofi => {
+                let mut place: Place = at.parse().ok()?;
+                place.meeting.set_port(0);
+                place.to_string()
+            }
         };
         let mut beside = Self { wire, any, has_perftest: false };
         if wire == Wire::Verbs {
@@ -94,6 +103,7 @@ impl Beside {
             Wire::Ipc => self.ping::<baselines::unix::Link>(context, load, size),
             Wire::Tcp => self.ping::<baselines::tcp::Link>(context, load, size),
             Wire::Verbs => self.ping::<baselines::verbs::Link>(context, load, size),
+            Wire::Ofi => self.ping::<baselines::ofi::Link>(context, load, size),
         };
         if let Some((trips, what)) = self.found(RAW, trips, without)? {
             row.beside(RAW, what, &trips);
@@ -116,6 +126,7 @@ impl Beside {
             Wire::Ipc => self.sink::<baselines::unix::Link>(load, size),
             Wire::Tcp => self.sink::<baselines::tcp::Link>(load, size),
             Wire::Verbs => self.sink::<baselines::verbs::Link>(load, size),
+            Wire::Ofi => self.sink::<baselines::ofi::Link>(load, size),
         };
         if let Some((rate, what)) = self.found(RAW, rate, without)? {
             row.beside(RAW, what, rate);
@@ -238,7 +249,8 @@ fn failed(error: baselines::Error) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-const WHERE: &str = "baselines are at ipc://@NAME, tcp://ADDRESS:PORT and verbs://ADDRESS:PORT";
+const WHERE: &str = "baselines are at ipc://@NAME, tcp://ADDRESS:PORT, verbs://ADDRESS:PORT and \
+                     ofi://ADDRESS:PORT?provider=NAME";
 
 /// The address of a URL of this wire.
 fn address<L: Link>(url: &str) -> Result<L::Address, Failure> {
@@ -287,6 +299,7 @@ pub(super) fn serve(args: Args) -> Result<(), Failure> {
         Wire::Ipc => serve_on::<baselines::unix::Link>(args.kind, wire, &url, &load, size),
         Wire::Tcp => serve_on::<baselines::tcp::Link>(args.kind, wire, &url, &load, size),
         Wire::Verbs => serve_on::<baselines::verbs::Link>(args.kind, wire, &url, &load, size),
+        Wire::Ofi => serve_on::<baselines::ofi::Link>(args.kind, wire, &url, &load, size),
     }
 }
 
@@ -318,11 +331,19 @@ mod tests {
             ("ipc:///run/fabriq-bench", Wire::Ipc, "*"),
             ("tcp://[::1]:5", Wire::Tcp, "[::1]:0"),
             ("tcp://10.7.0.1:5", Wire::Tcp, "10.7.0.1:0"),
+            ("ofi://10.7.0.1:5?provider=tcp;ofi_rxm", Wire::Ofi, "10.7.0.1:0?provider=tcp;ofi_rxm"),
         ] {
             let beside = Beside::of(url, &mut Vec::new()).unwrap();
             assert_eq!((beside.wire, &*beside.any), (wire, any), "{url}");
         }
-        for url in ["inproc://x", "pgm://10.7.0.1:5", "tcp://localhost:5", "tcp://10.7.0.1:*", "x"] {
+        for url in [
+            "inproc://x",
+            "pgm://10.7.0.1:5",
+            "tcp://localhost:5",
+            "tcp://10.7.0.1:*",
+            "ofi://10.7.0.1:5",
+            "x",
+        ] {
             assert!(Beside::of(url, &mut Vec::new()).is_none(), "{url}");
         }
         assert!(address::<baselines::unix::Link>("ipc://@x").is_ok());

@@ -71,11 +71,12 @@ sequence number and a hash, and every one that arrives is verified; a mismatch e
 multicast both are PUB/SUB: there a receiver cannot hold the sender back, and what it misses is counted; the rate is the \
 URL's rate_kbit.
 
-Over tcp and verbs the default run also measures what the wire itself can do: loops on raw sockets and raw verbs, both \
-ends polling, between two processes as well, with the same messages and checks, directly after each figure of fabriq's. \
+Over ipc, tcp, verbs and ofi the default run also measures what the wire itself can do: loops on raw sockets, raw verbs \
+and raw libfabric, both ends polling, between two processes as well, with the same messages and checks, directly after \
+each figure of fabriq's. \
 `x raw` is fabriq's figure by that one. Beside p50, 1.00 is as fast as the wire and 2.00 takes twice as long (what a \
 context saves by sleeping when nothing comes is in it); beside GB/s, 1.00 is as fast and 0.50 half as fast. The raw \
-stream over verbs is one send for each message, or RDMA READ from 16 KiB: many small messages of fabriq's share a \
+stream over verbs and ofi is one send for each message, or READ from 16 KiB: many small messages of fabriq's share a \
 packet, so they may exceed 1.00. perftest's tools are run beside where they are installed (apt-get install perftest).";
 
 /// Measure latency and throughput: of every transport of this host, or between two processes or hosts
