@@ -357,13 +357,16 @@ impl OfiFabric {
 
     /// Whether somebody has to look now and then, since there is no descriptor that would tell.
     fn is_polled(&self) -> bool {
+        !self.waiting.is_empty() || !self.meeting.is_empty() || self.is_blind()
+    }
+
+    /// Whether there is a completion queue without a descriptor.
+    fn is_blind(&self) -> bool {
         let blind = |key: &ConnectionId| {
             let it = self.connections.find(*key);
             it.is_some_and(|it| matches!(&it.queue, CompletionsOf::Own(queue) if queue.fd().is_none()))
         };
-        !self.waiting.is_empty()
-            || !self.meeting.is_empty()
-            || self.alone.iter().any(blind)
+        self.alone.iter().any(blind)
             || self.devices.iter().any(|(_, it)| it.queues.iter().any(|queue| queue.queue.fd().is_none()))
     }
 
@@ -584,9 +587,11 @@ impl Fabric for OfiFabric {
                 busy |= restless(queue);
             }
         }
-        // Who has no descriptor and has just had something is likely to have more before a sleep would end.
+        // Who has no descriptor and has just had something is likely to have more before a sleep would end. Not while two ends meet,
+        // which stirs at each look: the other one may wait for this thread.
         let quiet = self.now.zip(self.stirred).map(|(now, stirred)| now.saturating_duration_since(stirred));
-        if busy || quiet.is_some_and(|quiet| quiet < POLL_BUSY) && self.is_polled() {
+        let expectant = self.meeting.is_empty() && quiet.is_some_and(|quiet| quiet < POLL_BUSY);
+        if busy || expectant && self.is_blind() {
             return Armed::Busy;
         }
         // What happened before the queues were armed wakes nobody.
