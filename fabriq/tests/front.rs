@@ -1,6 +1,8 @@
 //! What the API promises beside the patterns: futures that lose nothing, polls, allocation, zero-copy frames. Tests
 //! behaviour, not speed.
 
+mod sleeper;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::task::{Context as Task, Wake, Waker};
 use std::time::Duration;
 
 use fabriq::{Context, Error, Frame, Message, PollItem, Socket, SocketType, poll};
+use sleeper::{Count, fall_asleep};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -19,15 +22,6 @@ fn pair(context: &Context, endpoint: &str) -> (Socket, Socket) {
     a.send("up").unwrap();
     assert_eq!(b.recv_timeout(PATIENCE).unwrap().body(), "up");
     (a, b)
-}
-
-#[derive(Default)]
-struct Count(AtomicU32);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 #[test]
@@ -45,18 +39,6 @@ fn a_cancelled_receive_loses_nothing_and_a_cancelled_send_sends_nothing() {
     a.send("kept").unwrap();
     assert_eq!(b.recv_timeout(PATIENCE).unwrap().body(), "kept");
     assert!(matches!(b.try_recv(), Err(Error::Again)));
-}
-
-/// Polls until the future has left its waker on the socket's list, and sleeps.
-fn fall_asleep<F: Future + ?Sized>(mut future: std::pin::Pin<&mut F>, waker: &Waker, count: &Count) {
-    loop {
-        let before = count.0.load(Ordering::SeqCst);
-        assert!(future.as_mut().poll(&mut Task::from_waker(waker)).is_pending());
-        // A task that spins asks to be polled again at once.
-        if count.0.load(Ordering::SeqCst) == before {
-            return;
-        }
-    }
 }
 
 #[test]

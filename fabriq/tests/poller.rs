@@ -1,17 +1,19 @@
 //! Pollers: who is reported, when, and what ends a wait. Measures nothing.
 
+mod sleeper;
 mod wire;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context as Task, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context as Task, Poll, Waker};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use fabriq::{Context, Error, Interest, Poller, Ready, Socket, SocketType};
+use sleeper::{Count, fall_asleep};
 use wire::PATIENCE;
 
 /// Receivers, each with a sender that it is connected to in the process.
@@ -294,15 +296,6 @@ fn the_end_of_the_context_ends_a_wait() {
     });
 }
 
-#[derive(Default)]
-struct Count(AtomicU32);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn a_task_that_waits_is_woken_and_leaves_no_waker_behind() {
     let context = fabriq::context().unwrap();
@@ -311,26 +304,15 @@ fn a_task_that_waits_is_woken_and_leaves_no_waker_behind() {
     let count = Arc::new(Count::default());
     let waker = Waker::from(count.clone());
     let held = Arc::strong_count(&count);
-    let asleep = |future: std::pin::Pin<&mut fabriq::PollerWait<'_>>| {
-        let mut future = future;
-        loop {
-            let before = count.0.load(Ordering::SeqCst);
-            assert!(future.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
-            // A task that spins asks to be polled again at once.
-            if count.0.load(Ordering::SeqCst) == before {
-                return before;
-            }
-        }
-    };
     {
         let mut wait = pin!(poller.wait_async(&mut ready));
-        asleep(wait.as_mut());
+        fall_asleep(wait.as_mut(), &waker, &count);
         assert_eq!(Arc::strong_count(&count), held + 1);
     }
     assert_eq!(Arc::strong_count(&count), held);
     {
         let mut wait = pin!(poller.wait_async(&mut ready));
-        let before = asleep(wait.as_mut());
+        let before = fall_asleep(wait.as_mut(), &waker, &count);
         senders[42].send("x").unwrap();
         let start = Instant::now();
         while count.0.load(Ordering::SeqCst) == before {

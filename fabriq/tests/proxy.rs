@@ -1,13 +1,14 @@
 //! Proxies between every pair of types and between transports: what they carry, count, push back and survive. Tests
 //! behaviour, not speed.
 
+mod sleeper;
 mod wire;
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context as Task, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context as Task, Poll, Waker};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use fabriq::{
     Context, Error, EventKind, Frame, Message, Proxy, ProxyStatistics, ProxyTraffic, Socket, SocketType,
 };
 
+use sleeper::{Count, fall_asleep};
 use wire::{PATIENCE, Wire, socket};
 
 /// The endpoints of both sides.
@@ -444,15 +446,6 @@ fn an_asynchronous_proxy_beside_its_clients_in_one_thread() {
     assert_eq!(proxy.statistics().frontend.messages_sent, 200);
 }
 
-#[derive(Default)]
-struct Count(AtomicU32);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 /// Driven by hand, so that every poll is seen.
 #[test]
 fn a_proxy_sleeps_while_nothing_can_move_and_a_cancelled_one_loses_nothing() {
@@ -470,16 +463,7 @@ fn a_proxy_sleeps_while_nothing_can_move_and_a_cancelled_one_loses_nothing() {
     {
         let mut run = pin!(proxy.run_async());
         let start = Instant::now();
-        loop {
-            let before = count.0.load(Ordering::SeqCst);
-            assert_eq!(run.as_mut().poll(&mut task), Poll::Pending);
-            // One that spins asks to be polled again at once.
-            if count.0.load(Ordering::SeqCst) == before {
-                break;
-            }
-            assert!(start.elapsed() < PATIENCE, "it spins, though nothing can move");
-        }
-        let asleep = count.0.load(Ordering::SeqCst);
+        let asleep = fall_asleep(run.as_mut(), &waker, &count);
         sink.connect("inproc://out").unwrap();
         while count.0.load(Ordering::SeqCst) == asleep {
             assert!(start.elapsed() < PATIENCE, "nobody woke it");

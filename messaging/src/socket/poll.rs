@@ -111,8 +111,7 @@ pub fn poll_with_fds(
         });
         return Ok(look_at_all(items)? + look_at_fds(fds));
     }
-    let sockets: Vec<&Socket> = items.iter().map(|item| item.socket).collect();
-    let targets: Vec<&dyn Target> = sockets.iter().map(|socket| &*socket.shared as &dyn Target).collect();
+    let targets: Vec<&dyn Target> = items.iter().map(|item| &*item.socket.shared as &dyn Target).collect();
     let watched = fds.to_vec();
     let wait = Wait { targets: &targets, deadline, fds: &watched };
     let result = shard.wait(&wait, || match look_at_all(items) {
