@@ -24,6 +24,7 @@ mod limits;
 pub mod ofi;
 pub mod perftest;
 mod processes;
+mod shape;
 pub mod stream;
 pub mod tcp;
 pub mod ucx_perftest;

@@ -21,9 +21,8 @@ use transport_ofi::device::{
     Work,
 };
 
-use crate::limits::{
-    MESSAGE_MAX, POOL, READ_FROM, RECEIVE_BYTES, RECEIVES, RECEIVES_MIN, SENDS, SOURCES_MAX,
-};
+use crate::limits::{MESSAGE_MAX, POOL, SENDS};
+pub use crate::shape::{Body, Shape};
 use crate::{Error, Patience, Result, Run, Traffic, Wait, wait_readable};
 pub use meet::Listener;
 pub use place::Place;
@@ -38,55 +37,6 @@ const COMPANION: u32 = 2;
 
 /// Looks that find nothing between two at whether the peer is still there.
 const LOOKS_PER_ROLL_CALL: u32 = 4096;
-
-/// What an endpoint's memory and receives are laid out for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Bytes of the longest message that is sent or received.
-    message: usize,
-    receives: usize,
-    reads: bool,
-    wait: Wait,
-}
-
-impl Shape {
-    /// For messages of so many bytes, by sends.
-    pub fn sends(message: usize, wait: Wait) -> Self {
-        let receives = (RECEIVE_BYTES / message.max(1)).clamp(RECEIVES_MIN, RECEIVES);
-        Self { message, receives, reads: false, wait }
-    }
-
-    /// For messages that are READ: beside them only a word or two is sent.
-    pub const fn reads(wait: Wait) -> Self {
-        Self { message: SOURCES_MAX * reads::REMOTE, receives: RECEIVES_MIN, reads: true, wait }
-    }
-
-    /// Of a run.
-    pub fn of(run: &Run) -> Self {
-        match run.traffic {
-            Traffic::Stream if run.bytes >= READ_FROM => Self::reads(run.wait),
-            _ => Self::sends(run.bytes, run.wait),
-        }
-    }
-}
-
-/// A message to be sent.
-#[derive(Debug)]
-pub enum Body<'a> {
-    /// Copied, whatever its length.
-    Bytes(&'a [u8]),
-    /// From where it is, if it is too long to be injected and the provider can reach it there.
-    Frame(Frame),
-}
-
-impl Body<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Frame(frame) => frame,
-        }
-    }
-}
 
 /// An endpoint that is connected, or knows its peer.
 #[derive(Debug)]

@@ -9,11 +9,8 @@ use transport_ofi::device::{Pinned, Reach, Remote, TargetId};
 
 use super::{Body, Link};
 use crate::limits::{READS, SOURCES_MAX};
+use crate::shape::REMOTE;
 use crate::{Error, Result};
-
-/// Bytes of one address and key on the wire, little endian. Before the first of them goes, as if it were an address, the length
-/// that all have.
-pub(super) const REMOTE: usize = 16;
 
 /// Bytes at both ends of a frame that are spoilt before a READ, so that what it does not write is seen.
 const SPOILT: usize = 8;

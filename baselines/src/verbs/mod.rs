@@ -21,9 +21,8 @@ use transport_verbs::fabric::{
     Buffer, Mark, Memory, QueueShape, Reach, Receives, Splice, Status, TargetId, Work,
 };
 
-use crate::limits::{
-    CHAIN, INLINE, MESSAGE_MAX, POOL, READ_FROM, RECEIVE_BYTES, RECEIVES, RECEIVES_MIN, SENDS, SOURCES_MAX,
-};
+use crate::limits::{CHAIN, INLINE, MESSAGE_MAX, POOL, SENDS};
+pub use crate::shape::{Body, Shape};
 use crate::{Error, Patience, Result, Run, Traffic, Wait};
 pub use connect::Listener;
 
@@ -37,55 +36,6 @@ const COMPANION: u32 = 2;
 
 const MARK: Mark = Mark { tag: PLAIN, signal: false };
 const SIGNALED: Mark = Mark { tag: PLAIN, signal: true };
-
-/// What a queue pair's memory and receives are laid out for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Bytes of the longest message that is sent or received.
-    message: usize,
-    receives: usize,
-    reads: bool,
-    wait: Wait,
-}
-
-impl Shape {
-    /// For messages of so many bytes, by sends.
-    pub fn sends(message: usize, wait: Wait) -> Self {
-        let receives = (RECEIVE_BYTES / message.max(1)).clamp(RECEIVES_MIN, RECEIVES);
-        Self { message, receives, reads: false, wait }
-    }
-
-    /// For messages that are READ: beside them only a word or two is sent.
-    pub const fn reads(wait: Wait) -> Self {
-        Self { message: SOURCES_MAX * reads::REMOTE, receives: RECEIVES_MIN, reads: true, wait }
-    }
-
-    /// Of a run.
-    pub fn of(run: &Run) -> Self {
-        match run.traffic {
-            Traffic::Stream if run.bytes >= READ_FROM => Self::reads(run.wait),
-            _ => Self::sends(run.bytes, run.wait),
-        }
-    }
-}
-
-/// A message to be sent.
-#[derive(Debug)]
-pub enum Body<'a> {
-    /// Copied, whatever its length.
-    Bytes(&'a [u8]),
-    /// From where it is, if it is too long for an inline send and in memory that can be registered.
-    Frame(Frame),
-}
-
-impl Body<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Frame(frame) => frame,
-        }
-    }
-}
 
 /// A connected queue pair.
 #[derive(Debug)]
