@@ -90,6 +90,12 @@ unsafe impl<T: Send> Send for Writer<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Reader<T> {}
 
+/// Half of a mark: with so much room a writer that waits for it is woken.
+#[inline]
+fn low_water_mark(hwm: u64) -> u64 {
+    hwm.div_ceil(2).max(1)
+}
+
 /// A new, empty queue. Allocates no segment yet. The reader counts as asleep.
 pub(crate) fn queue<T>() -> (Writer<T>, Reader<T>) {
     let shared = Arc::new(Shared {
@@ -220,17 +226,24 @@ impl<T> Writer<T> {
         hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen))
     }
 
-    /// The exact room, for grants.
-    pub(crate) fn exact_room(&mut self, hwm: u64) -> u64 {
-        self.taken_seen = self.shared.taken.load(Ordering::Acquire);
-        self.room(hwm)
+    /// The room as of now, seen in steps of half the mark, as libzmq's pipes tell of it: a peer that was stopped goes on for a
+    /// stretch, and a reader that takes a message now and then does not move a chain of queues each time. An empty queue
+    /// always has room, since less than a step goes unseen.
+    pub(crate) fn room_in_steps(&mut self, hwm: u64) -> u64 {
+        let taken = self.shared.taken.load(Ordering::Acquire);
+        let seen = taken - taken % low_water_mark(hwm);
+        // Under another mark more may have been seen than whole steps of this one.
+        if seen.wrapping_sub(self.taken_seen) as i64 > 0 {
+            self.taken_seen = seen;
+        }
+        hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen))
     }
 
-    /// Says that the writer waits for room. `false`: there is room by now after all.
-    pub(crate) fn sleep(&mut self, hwm: u64) -> bool {
+    /// Says that the writer waits until `room` is some. `false`: it is by now after all.
+    pub(crate) fn sleep(&mut self, room: impl FnOnce(&mut Self) -> u64) -> bool {
         self.shared.writer_asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        if self.exact_room(hwm) == 0 {
+        if room(self) == 0 {
             return true;
         }
         // Whoever takes the flag down has the duty to wake; if the reader was first, its wake-up finds us awake.
@@ -379,7 +392,7 @@ impl<T> Reader<T> {
         // A look costs a fence, so it is taken once per low-water mark only: whoever fills a queue up to its mark
         // leaves at least that many messages for the reader to pass it. Counted down, since a division would be a tenth of
         // what a small message costs.
-        let low = hwm.div_ceil(2).max(1);
+        let low = low_water_mark(hwm);
         self.look_in = self.look_in.min(low) - 1;
         let passed = self.look_in == 0;
         if passed {
@@ -390,7 +403,7 @@ impl<T> Reader<T> {
 
     /// The same in a queue whose mark is not in messages: this one weighed so much.
     pub(crate) fn took_message_of(&mut self, weight: u64, mark: u64) -> bool {
-        let low = mark.div_ceil(2).max(1);
+        let low = low_water_mark(mark);
         let before = self.taken / low;
         self.taken = self.taken.wrapping_add(weight);
         self.shared.taken.store(self.taken, Ordering::Release);
@@ -553,12 +566,40 @@ mod tests {
         }
         writer.publish();
         assert_eq!((writer.room(4), writer.room(0), writer.room(6)), (0, u64::MAX, 2));
-        assert!(writer.sleep(4));
+        assert!(writer.sleep(|writer| writer.room(4)));
         assert_eq!(reader.read(), Some(()));
         assert!(!reader.took_message(4), "one of four is below the low-water mark");
         assert_eq!(reader.read(), Some(()));
         assert!(reader.took_message(4));
         assert_eq!(writer.room(4), 2);
+    }
+
+    #[test]
+    fn room_is_seen_in_steps_of_half_the_mark() {
+        let (mut writer, mut reader) = queue();
+        let fill = |writer: &mut Writer<()>, mark| {
+            for _ in 0..writer.room_in_steps(mark) {
+                writer.write(());
+                writer.end_message();
+            }
+            writer.publish();
+        };
+        fill(&mut writer, 10);
+        for (taken, room) in
+            [(1, 0), (2, 0), (3, 0), (4, 0), (5, 5), (6, 5), (7, 5), (8, 5), (9, 5), (10, 10)]
+        {
+            reader.read().unwrap();
+            reader.took_message(10);
+            assert_eq!(writer.room_in_steps(10), room, "{taken} taken");
+        }
+        // Whatever the mark becomes, and wherever the reader stands: who waits at an empty queue would wait for ever.
+        for mark in [10, 7, 3, 1, 2, 9, 1, 1000, 1] {
+            fill(&mut writer, mark);
+            while reader.read_awake().is_some() {
+                reader.took_message(mark);
+            }
+            assert!(writer.room_in_steps(mark) > 0, "{mark}");
+        }
     }
 
     #[test]
@@ -655,7 +696,7 @@ mod models {
             let writing = thread::spawn(move || {
                 for value in 0..3 {
                     while writer.room(1) == 0 {
-                        if writer.sleep(1) {
+                        if writer.sleep(|writer| writer.room(1)) {
                             thread::park();
                         }
                     }

@@ -532,9 +532,9 @@ impl Core {
         if conduit.granted > if mark.weighs() { 0 } else { hwm / 2 } {
             return;
         }
-        let mut room = conduit.incoming.exact_room(hwm);
-        if room == 0 && !conduit.incoming.sleep(hwm) {
-            room = conduit.incoming.exact_room(hwm);
+        let mut room = conduit.incoming.room_in_steps(hwm);
+        if room == 0 && !conduit.incoming.sleep(|incoming| incoming.room_in_steps(hwm)) {
+            room = conduit.incoming.room_in_steps(hwm);
         }
         let room = mark.parts(room, conduit.heaviest);
         if room > conduit.granted {

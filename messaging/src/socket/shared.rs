@@ -434,7 +434,8 @@ impl Pipes for PipeTable {
         let Some(front) = self.front(pipe) else { return false };
         match front.writes {
             Writes::Queued | Writes::Weighed => {
-                front.out.room(front.send_mark.max) > 0 || !front.out.sleep(front.send_mark.max)
+                front.out.room(front.send_mark.max) > 0
+                    || !front.out.sleep(|out| out.room(front.send_mark.max))
             }
             Writes::Conflated => true,
             Writes::Dropped => false,
