@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{FLUSH_BYTES, FLUSH_LINKS_MAX, THIN_BYTES, WRITE_COST, WRITES_IN_A_ROW};
+use crate::limits::{BURST_WRITES, FLUSH_BYTES, FLUSH_LINKS_MAX, THIN_BYTES, WRITE_COST, WRITES_IN_A_ROW};
 
 /// What to do after a message has been queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,11 @@ impl Pacing {
             }
             let age = self.age(now());
             let thin = self.waiting_bytes < THIN_BYTES * self.links as usize;
-            if age >= 4 * write_cost || (thin && age >= write_cost) { Pace::Flush } else { Pace::Queue }
+            if age >= BURST_WRITES * write_cost || (thin && age >= write_cost) {
+                Pace::Flush
+            } else {
+                Pace::Queue
+            }
         } else if self.waiting_bytes >= flush_bytes || self.age(now()) >= write_cost {
             self.in_a_row = 0;
             Pace::Flush
