@@ -8,6 +8,8 @@
 //! ```
 
 mod background;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -521,6 +523,8 @@ impl Shard {
         }
         let waiter = self.waiter(wait, waiter)?;
         loop {
+            // Before it is on a list: a wake takes it off, and one that were forgotten here would be the last.
+            waiter.awake();
             for target in wait.targets {
                 target.waiters().add_thread(waiter);
             }
@@ -592,7 +596,6 @@ impl Shard {
         attempt: &mut impl FnMut() -> Option<R>,
         waiter: &Arc<Waiter>,
     ) -> Result<Option<R>, Error> {
-        waiter.awake();
         if !waiter.begin_sleep() {
             return Ok(None);
         }
