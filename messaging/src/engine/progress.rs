@@ -435,6 +435,10 @@ impl Shard {
     ) -> Result<R, Error> {
         loop {
             if let Some(result) = attempt() {
+                if waiter.is_some() {
+                    // It followed, and may have been woken to lead.
+                    self.pass_on();
+                }
                 return Ok(result);
             }
             // What this thread has just made room for, or queued, may be what it waits for.

@@ -84,3 +84,50 @@ fn a_wake_that_comes_late_does_not_take_a_leader_off_the_list_for_good() {
     shard.stop();
     assert_eq!(woken, Ok(true));
 }
+
+/// Waits for a message while another leads; says when it has looked for the last time before it parks.
+fn follow(shard: &Shard, place: &Place, parks: impl Fn()) -> Result<(), Error> {
+    let mut looks = 0;
+    let wait = Wait { targets: &[place], deadline: Instant::now().checked_add(PATIENCE), fds: &[] };
+    shard.wait(&wait, || {
+        let there = place.message.load(Ordering::SeqCst).then_some(());
+        looks += 1;
+        if looks == 2 {
+            parks();
+        }
+        there
+    })
+}
+
+#[test]
+fn a_follower_that_is_to_lead_and_finds_its_message_hands_the_lead_on() {
+    let shard = shard();
+    let (first, second) = (Place::default(), Place::default());
+    shard.leader.store(true, Ordering::SeqCst);
+    let (following, follows) = channel();
+    let led = std::thread::scope(|scope| {
+        let wait = |place| {
+            let (shard, following) = (&shard, following.clone());
+            scope.spawn(move || follow(shard, place, || following.send(()).unwrap()))
+        };
+        // One after the other: who came last leads first.
+        let one = wait(&first);
+        follows.recv().unwrap();
+        let other = wait(&second);
+        follows.recv().unwrap();
+        // Found by looking, not by a wake: the one that wakes it is the leader that leaves.
+        second.message.store(true, Ordering::SeqCst);
+        shard.stop_leading();
+        assert_eq!(other.join().unwrap(), Ok(()));
+        let until = Instant::now() + PATIENCE;
+        while !shard.is_driven() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        let led = shard.is_driven();
+        first.deliver();
+        assert_eq!(one.join().unwrap(), Ok(()));
+        led
+    });
+    shard.stop();
+    assert!(led, "nobody drove while a thread waited");
+}
