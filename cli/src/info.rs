@@ -33,7 +33,7 @@ pub(crate) struct Host {
     #[serde(default)]
     processor: String,
     /// CPUs that this process may use.
-    cpus: usize,
+    pub(crate) cpus: usize,
 }
 
 #[derive(Debug, Serialize)]

@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
@@ -312,6 +312,38 @@ fn a_transport_that_a_host_lacks_is_named_and_the_other_is_measured() {
     assert!(named.iter().any(|why| why.starts_with("rank 1 ") && why.contains(" lacks ofi: ")), "{named:?}");
     assert!(report["skipped"][0]["why"].as_str().unwrap().contains("two ranks that have ofi"), "{report}");
     assert_eq!(measured(&report), ["pair echo", "pair stream"]);
+}
+
+#[test]
+fn ranks_that_are_bound_to_one_processor_are_named_with_the_remedy() {
+    let allowed = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let one = allowed.split(['-', ',']).next().unwrap();
+    let several = std::thread::available_parallelism().unwrap().get() > 1;
+    let arguments = [&SHORT[..], &["--topology", "pair", "--only", "latency", "--no-baseline"]].concat();
+    for bound in [true, false] {
+        let url = format!("tcp://127.0.0.1:{}", port());
+        let [mut first, mut other] = [0, 1].map(|at| {
+            let rank = rank(at, 2, &url, &arguments);
+            if bound && at == 1 {
+                let mut command = Command::new("taskset");
+                command.args(["-c", one]).arg(rank.get_program()).args(rank.get_args());
+                return command;
+            }
+            rank
+        });
+        let mut other = other.stdout(Stdio::null()).spawn().unwrap();
+        let first = Finished::from(first.output().unwrap());
+        assert!(other.wait().unwrap().success());
+        let said = first.printed();
+        // A host of one processor has no other for anybody.
+        assert_eq!(
+            said.contains("Bound to one processor") && said.contains("--bind-to none"),
+            bound && several,
+            "{said}"
+        );
+        assert_eq!(said.contains("has it: rank 1 ("), bound && several, "{said}");
+    }
 }
 
 #[test]

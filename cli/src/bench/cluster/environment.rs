@@ -107,6 +107,11 @@ impl Environment {
         }
     }
 
+    /// Whether this process may use one processor alone, of several that the host has.
+    pub(super) fn is_confined(&self) -> bool {
+        self.host.cpus == 1 && self.processors.threads > 1
+    }
+
     /// Everything that is known, for people.
     pub(super) fn facts(&self) -> Vec<(String, String)> {
         let Self {

@@ -430,6 +430,23 @@ impl Cluster {
         self.ranks.iter().map(|rank| rank.host.as_str()).collect()
     }
 
+    /// What to say of ranks that their launcher has bound to one processor each.
+    pub(super) fn confined(&self) -> Option<String> {
+        let confined: Vec<u32> =
+            self.ranks.iter().filter(|rank| rank.environment.is_confined()).map(|rank| rank.rank).collect();
+        let first = self.name(*confined.first()?);
+        let who = match confined.len() - 1 {
+            0 => first,
+            1 => format!("{first} and another"),
+            more => format!("{first} and {more} others"),
+        };
+        Some(format!(
+            "Bound to one processor, as their launcher has it: {who}. A rank has several threads that are busy at once, and \
+             ranks that are bound to the same one stop each other, for seconds at worst. mpirun --bind-to none, or srun \
+             --cpu-bind=none."
+        ))
+    }
+
     /// Writes beside a measurement of the wire itself how fabriq, measured before, compares with it.
     pub(super) fn compare_raw(&self, record: &mut Record) {
         let Record::Step(raw) = record else { return };

@@ -86,6 +86,9 @@ pub(super) fn of(cluster: &Cluster) -> String {
             );
         }
     }
+    if let Some(confined) = cluster.confined() {
+        let _ = writeln!(text, "{confined}");
+    }
     if cluster.is_disturbed() {
         text += "A ping-pong that polls was slower than fabriq: other processes held the processors. Measure again when they \
                  are idle.\n";
