@@ -347,6 +347,18 @@ fn ranks_that_are_bound_to_one_processor_are_named_with_the_remedy() {
 }
 
 #[test]
+fn raw_libfabric_is_measured_beside_ofi_with_the_same_provider() {
+    // With the provider that fabriq chooses, and with one that the URL names.
+    let transports = ["--transport", "ofi", "--transport", "ofi://{address}:*?provider=tcp;ofi_rxm"];
+    let arguments = [&SHORT[..], &transports, &["--topology", "pair"]].concat();
+    let (first, report, _) = Cluster::start("ofi", 2, &arguments).finish();
+    assert_eq!(faults(&report), Vec::<String>::new(), "{first:?}");
+    assert_eq!(measured(&report), ["pair echo", "pair raw_echo", "pair stream", "pair raw_stream"]);
+    assert_figures(&report);
+    assert_eq!(report["steps"].as_array().unwrap().len(), 8, "{report}");
+}
+
+#[test]
 fn signals_keep_what_was_measured() {
     for (at, name) in ["-INT", "-TERM"].into_iter().enumerate() {
         let file = format!("signal-{at}");

@@ -113,7 +113,8 @@ fn kinds(topology: Topology, only: Option<Only>) -> Vec<Kind> {
 fn loads(item: &Item, options: &Options) -> Vec<Item> {
     let mut loads = vec![item.clone()];
     let plain = item.parts == 1 && item.links == 1 && item.threads == 1 && item.hwm == options.hwms[0];
-    let has_raw = ["tcp://", "verbs://", "ipc://"].iter().any(|scheme| item.url.starts_with(scheme));
+    let has_raw =
+        ["tcp://", "verbs://", "ofi://", "ipc://"].iter().any(|scheme| item.url.starts_with(scheme));
     if options.baseline && plain && has_raw && item.topology == Topology::Pair {
         let kind = if item.kind == Kind::Echo { Kind::RawEcho } else { Kind::RawStream };
         loads.push(Item { kind, ..item.clone() });

@@ -133,7 +133,7 @@ impl Opening<'_> {
                 }
             }
             Kind::RawEcho | Kind::RawStream if !incoming.is_empty() => {
-                let (actor, listening) = raw::listen(&url, traffic)?;
+                let (actor, listening) = raw::listen(self.context, &url, traffic)?;
                 endpoints.extend(listening);
                 ends.actors.push(actor);
             }

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use baselines::ofi::Place;
 use baselines::perftest::{Server, Tool};
 use baselines::{Link, MARGIN, Run, Traffic as Way, Wait};
-use fabriq::Frame;
+use fabriq::{Context, Frame, SocketType};
 
 use super::super::protocol::{Flow, FlowFound, Kind, Task, ToolFigures, Traffic, Windows};
 use super::echo::counts;
@@ -54,13 +55,30 @@ fn run_of(traffic: &Traffic) -> Run {
 }
 
 /// Listens, and says where; over verbs also where perftest does, or why not.
-pub(super) fn listen(url: &str, traffic: &Traffic) -> Result<(Box<dyn Actor>, Vec<String>), Failure> {
+pub(super) fn listen(
+    context: &Context,
+    url: &str,
+    traffic: &Traffic,
+) -> Result<(Box<dyn Actor>, Vec<String>), Failure> {
     match url.split_once("://") {
+        Some(("ofi", _)) => {
+            let place = place(context, url)?.to_string();
+            listen_on::<baselines::ofi::Link>("ofi", &place, traffic)
+        }
         Some(("tcp", at)) => listen_on::<baselines::tcp::Link>("tcp", at, traffic),
         Some(("verbs", at)) => listen_on::<baselines::verbs::Link>("verbs", at, traffic),
         Some(("ipc", at)) => listen_on::<baselines::unix::Link>("ipc", at, traffic),
         _ => Err(no_loops(url)),
     }
+}
+
+/// Where raw libfabric listens for a URL of fabriq's: with the provider that fabriq has there, which few URLs name.
+fn place(context: &Context, url: &str) -> Result<Place, Failure> {
+    let socket = context.socket(SocketType::Rep)?;
+    let bound = socket.bind(url)?.to_string();
+    let mut place: Place = address::<baselines::ofi::Link>(bound.trim_start_matches("ofi://"))?;
+    place.meeting.set_port(0);
+    Ok(place)
 }
 
 fn listen_on<L: Link<Listener: Send> + 'static>(
@@ -114,6 +132,7 @@ pub(super) fn dial(
     match url.split_once("://") {
         Some(("tcp", at)) => dial_on::<baselines::tcp::Link>(at, traffic, task, more),
         Some(("verbs", at)) => dial_on::<baselines::verbs::Link>(at, traffic, task, more),
+        Some(("ofi", at)) => dial_on::<baselines::ofi::Link>(at, traffic, task, more),
         Some(("ipc", at)) => dial_on::<baselines::unix::Link>(at, traffic, task, more),
         _ => Err(no_loops(url)),
     }
