@@ -121,7 +121,6 @@ fn assert_whole(report: &Value, launcher: &str, sizes: &[u64]) {
         for topology in TOPOLOGIES {
             for is_latency in [true, false] {
                 let exists = match topology {
-                    "fan-out" => !is_latency,
                     "pool" => is_latency,
                     _ => true,
                 };
@@ -168,9 +167,17 @@ fn srun_runs_every_topology_and_all_forms_of_the_report_agree() {
     }
     let maps = seen["maps"].as_array().unwrap();
     assert_eq!(maps.len(), 4, "two sizes of latency and of throughput");
+    // A link over which nothing came in the time measured, which busy processors can do to a stream, has no cell.
+    let expected = steps(&report).filter(|step| step["topology"] == "matrix").map(|step| {
+        let flows = step["flows"].as_array().unwrap().iter();
+        let ways = if step["kind"] == "echo" { 2 } else { 1 };
+        ways * flows.filter(|flow| flow["messages"].as_u64() > Some(0)).count()
+    });
+    let cells = maps.iter().map(|map| map["cells"].as_array().unwrap().len());
+    assert_eq!(cells.sum::<usize>(), expected.sum::<usize>());
     for map in maps {
         let cells = map["cells"].as_array().unwrap();
-        assert_eq!(cells.len(), 4 * 3);
+        assert!((1..=4 * 3).contains(&cells.len()), "{map}");
         assert!(
             cells.iter().all(|cell| number(cell, "width") > 5.0 && number(cell, "height") > 5.0),
             "{map}"

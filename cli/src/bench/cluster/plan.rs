@@ -57,11 +57,13 @@ fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology,
     let one_link = [1];
     // A subscriber hears everything over each of its links.
     let links = if topology == Topology::FanOut { &one_link[..] } else { &options.links };
-    if topology != Topology::FanOut && is_one_way(&url.replace("{address}", "127.0.0.1")) {
+    let one_way = is_one_way(&url.replace("{address}", "127.0.0.1"));
+    if topology != Topology::FanOut && one_way {
         return;
     }
     let rounds = if topology == Topology::Matrix { rounds(ranks, options.one_at_a_time) } else { 0 };
-    for kind in kinds(topology, options.only) {
+    // Where nothing goes back, nothing says when it came.
+    for kind in kinds(topology, options.only).into_iter().filter(|kind| !(one_way && kind.is_latency())) {
         for &parts in &options.parts {
             for &links in links {
                 for &threads in &options.threads {
@@ -101,7 +103,7 @@ fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology,
 
 fn kinds(topology: Topology, only: Option<Only>) -> Vec<Kind> {
     let kinds: &[Kind] = match topology {
-        Topology::FanOut => &[Kind::Publish],
+        Topology::FanOut => &[Kind::Survey, Kind::Publish],
         Topology::Pool => &[Kind::Pool],
         _ => &[Kind::Echo, Kind::Stream],
     };
@@ -119,7 +121,7 @@ fn loads(item: &Item, options: &Options) -> Vec<Item> {
         let kind = if item.kind == Kind::Echo { Kind::RawEcho } else { Kind::RawStream };
         loads.push(Item { kind, ..item.clone() });
     }
-    if item.kind.is_latency() {
+    if matches!(item.kind, Kind::Echo | Kind::Pool) {
         loads.extend(options.rates.iter().map(|&rate| Item { rate: Some(rate), ..item.clone() }));
     }
     if item.kind == Kind::Echo {
@@ -248,7 +250,7 @@ impl Item {
     /// For people, but for topology and size.
     pub(in crate::bench) fn what(&self) -> String {
         let mut what = match self.kind {
-            Kind::Echo | Kind::Pool => "latency",
+            Kind::Echo | Kind::Pool | Kind::Survey => "latency",
             Kind::Stream | Kind::Publish => "throughput",
             Kind::RawEcho => "latency of the wire itself",
             Kind::RawStream => "throughput of the wire itself",

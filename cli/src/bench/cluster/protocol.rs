@@ -79,7 +79,7 @@ pub(super) enum Order {
         why: String,
     },
     Prepare(Box<Task>),
-    /// By traffic and rank, an endpoint for each thread.
+    /// By traffic and rank, an endpoint for each thread; of a survey two, the second for answers.
     Connect {
         step: u32,
         endpoints: Vec<BTreeMap<u32, Vec<String>>>,
@@ -135,6 +135,8 @@ pub(super) enum Kind {
     Stream,
     /// One way to all, PUB to SUB.
     Publish,
+    /// To all, PUB to SUB, and back from each, PUSH to PULL.
+    Survey,
     /// The wire itself: there and back.
     RawEcho,
     /// The wire itself: one way.
@@ -147,7 +149,7 @@ impl Kind {
     }
 
     pub(super) fn is_latency(self) -> bool {
-        matches!(self, Self::Echo | Self::Pool | Self::RawEcho)
+        matches!(self, Self::Echo | Self::Pool | Self::Survey | Self::RawEcho)
     }
 }
 

@@ -209,8 +209,8 @@ const ALL: [&str; 4] = ["--size", "64", "--no-baseline", "--only=latency"];
 fn all_is_measured_when_all_goes_well() {
     let world = World::new(&["--size", "64"], 4, &[]).run();
     assert_eq!(world.faults(), []);
-    // Pair twice and its raw loops, matrix 3 + 6, ring 2, incast 2, fan-out 1, all-to-all 2, pool 1.
-    assert_eq!(world.steps().len(), 4 + 9 + 2 + 2 + 1 + 2 + 1);
+    // Pair twice and its raw loops, matrix 3 + 6, ring 2, incast 2, fan-out 2, all-to-all 2, pool 1.
+    assert_eq!(world.steps().len(), 4 + 9 + 2 + 2 + 2 + 2 + 1);
     assert_eq!(world.goodbyes, BTreeSet::from([0, 1, 2, 3]));
     let total = &world.steps()[world.steps().len() - 1].total;
     assert_eq!(total.latency.as_ref().unwrap().p50_us, 1.0);
@@ -289,7 +289,7 @@ fn what_nobody_can_run_is_skipped_with_its_reason() {
     let skipped: Vec<_> =
         world.records.iter().filter(|record| matches!(record, Record::Skipped(_))).collect();
     // One for each topology.
-    assert_eq!((skipped.len(), world.steps().len()), (6, 0));
+    assert_eq!((skipped.len(), world.steps().len()), (7, 0));
     assert_eq!(world.faults().len(), 3);
 }
 

@@ -81,7 +81,7 @@ impl Target {
     }
 }
 
-fn histogram() -> Result<Histogram<u64>, Failure> {
+pub(super) fn histogram() -> Result<Histogram<u64>, Failure> {
     Histogram::new(3).map_err(|error| Failure::Failed(format!("cannot make a histogram: {error}")))
 }
 
@@ -98,7 +98,7 @@ pub(super) struct Client {
 
 /// Latencies as they come, in the windows of a course.
 #[derive(Debug)]
-struct Gauge {
+pub(super) struct Gauge {
     course: Course,
     window_ns: Histogram<u64>,
     tails: Vec<f64>,
@@ -107,7 +107,7 @@ struct Gauge {
 }
 
 impl Gauge {
-    fn new(floor: &Floor<'_>, background: bool) -> Result<Self, Failure> {
+    pub(super) fn new(floor: &Floor<'_>, background: bool) -> Result<Self, Failure> {
         let now = Instant::now();
         let course = Course::new(floor.task, background, now);
         Ok(Self { course, window_ns: histogram()?, tails: Vec::new(), begun: now, seconds: 0.0 })
@@ -115,7 +115,7 @@ impl Gauge {
 
     /// Looks at the time; whether to leave.
     #[inline]
-    fn look(&mut self, floor: &Floor<'_>, now: Instant) -> bool {
+    pub(super) fn look(&mut self, floor: &Floor<'_>, now: Instant) -> bool {
         match self.course.look(now, floor.stage.at()) {
             Look::Same => false,
             Look::Leave => true,
@@ -149,9 +149,23 @@ impl Gauge {
         false
     }
 
+    /// Figures of the windows that counted.
+    pub(super) fn windows(&mut self) -> Windows {
+        Windows { typical: self.course.windows(), tails: std::mem::take(&mut self.tails) }
+    }
+
+    pub(super) fn was_steady(&self) -> bool {
+        self.course.was_steady()
+    }
+
+    /// For how long it counted.
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
     /// A message that has come back.
     #[inline]
-    fn record(&mut self, round_trip: Duration, of: &mut Histogram<u64>) {
+    pub(super) fn record(&mut self, round_trip: Duration, of: &mut Histogram<u64>) {
         let one_way = u64::try_from(round_trip.as_nanos() / 2).unwrap_or(u64::MAX);
         // They grow as they have to, and can hold every time there is.
         let _ = self.window_ns.record(one_way);
@@ -172,10 +186,9 @@ impl Actor for Client {
             None => self.closed_loop(floor, &mut gauge)?,
             Some(rate) => self.open_loop(floor, &mut gauge, rate)?,
         }
-        let mut part = Part { steady: gauge.course.was_steady(), ..Part::default() };
+        let mut part = Part { steady: gauge.was_steady(), ..Part::default() };
         if !self.background {
-            let tails = std::mem::take(&mut gauge.tails);
-            part.windows = Windows { typical: gauge.course.windows(), tails };
+            part.windows = gauge.windows();
         }
         let is_thin = self.targets.len() > FLOWS_WHOLE_MAX;
         for target in &self.targets {
@@ -189,7 +202,7 @@ impl Actor for Client {
                 to: target.to,
                 background: self.background,
                 messages: target.one_way_ns.len(),
-                seconds: gauge.seconds,
+                seconds: gauge.seconds(),
                 latencies: if is_thin { thinned(&latencies) } else { latencies },
                 ..FlowFound::default()
             });
@@ -204,7 +217,7 @@ pub(super) fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
 }
 
 /// The same in a few values: the median for the faster half, and so on for half of those that are left. Nothing becomes faster.
-fn thinned(all: &[(u64, u64)]) -> Vec<(u64, u64)> {
+pub(super) fn thinned(all: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let total: u64 = all.iter().map(|seen| seen.1).sum();
     let (mut thin, mut group, mut seen) = (Vec::new(), 0, 0);
     let mut left = total - total / 2;
@@ -332,11 +345,11 @@ impl Client {
 
 /// Verifies all parts of a message but the first `skip`.
 #[inline]
-fn check(verifier: &mut Verifier, message: &Message, skip: usize) -> Result<(), Failure> {
+pub(super) fn check(verifier: &mut Verifier, message: &Message, skip: usize) -> Result<(), Failure> {
     message.parts().skip(skip).try_for_each(|part| verifier.check(part))
 }
 
-fn silent(to: Option<u32>, error: Error, floor: &Floor<'_>) -> Failure {
+pub(super) fn silent(to: Option<u32>, error: Error, floor: &Floor<'_>) -> Failure {
     match error {
         Error::Again => Failure::TimedOut(format!(
             "{} did not answer for {}",

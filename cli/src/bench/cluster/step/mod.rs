@@ -6,6 +6,7 @@ mod echo;
 mod open;
 mod raw;
 mod stream;
+mod survey;
 
 use std::fmt::Debug;
 use std::path::Path;

@@ -12,6 +12,7 @@ use super::super::limits::{
 use super::super::protocol::{Flow, Kind, Task, Traffic};
 use super::echo::{Client, Server, Target, client_socket};
 use super::stream::{Line, Sender, Sink, Source};
+use super::survey::{Respondent, Subscriber, Surveyor};
 use super::{Actor, rank_text, raw};
 use crate::bench::multicast::is_one_way;
 use crate::bench::payload::Ring;
@@ -32,12 +33,23 @@ pub(super) struct Opening<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     pub(super) actors: Vec<Box<dyn Actor>>,
-    /// Publishers that listen, each with the subscriptions it waits for.
-    publishers: Vec<(Socket, usize, u32)>,
+    /// Publishers that listen.
+    publishers: Vec<Publisher>,
     /// Subscribers of multicast groups, each with the flow whose source it waits for.
     listeners: Vec<(Socket, Monitor, Flow)>,
     /// Dials that are under way.
     waiting: Vec<(Monitor, Vec<String>)>,
+}
+
+/// One thread's publisher.
+#[derive(Debug)]
+struct Publisher {
+    socket: Socket,
+    thread: u32,
+    /// Subscriptions that it waits for.
+    subscribers: usize,
+    /// Where answers come, if it wants any.
+    hears: Option<Socket>,
 }
 
 impl Opening<'_> {
@@ -124,12 +136,17 @@ impl Opening<'_> {
                     ends.listeners.push((socket, monitor, **flow));
                 }
             }
-            Kind::Publish => {
+            Kind::Publish | Kind::Survey => {
                 let subscribers = self.outgoing(traffic).count();
                 for thread in 0..if subscribers == 0 { 0 } else { traffic.threads } {
                     let socket = self.socket(SocketType::Xpub, traffic, subscribers)?;
                     endpoints.push(socket.bind(&url)?.to_string());
-                    ends.publishers.push((socket, subscribers, thread));
+                    let mut hears = None;
+                    if traffic.kind == Kind::Survey {
+                        let socket = hears.insert(self.socket(SocketType::Pull, traffic, subscribers)?);
+                        endpoints.push(socket.bind(&url)?.to_string());
+                    }
+                    ends.publishers.push(Publisher { socket, thread, subscribers, hears });
                 }
             }
             Kind::RawEcho | Kind::RawStream if !incoming.is_empty() => {
@@ -183,15 +200,19 @@ impl Opening<'_> {
         for (monitor, urls) in std::mem::take(&mut ends.waiting) {
             self.wait_ready(&monitor, urls)?;
         }
-        let published = self.task.traffics.iter().find(|traffic| traffic.kind == Kind::Publish);
+        let published = |traffic: &&Traffic| matches!(traffic.kind, Kind::Publish | Kind::Survey);
+        let published = self.task.traffics.iter().find(published);
         let Some(traffic) = published else { return Ok(()) };
         for (socket, monitor, flow) in std::mem::take(&mut ends.listeners) {
             self.wait_ready(&monitor, vec![self.url(traffic)])?;
             ends.actors.push(Box::new(self.sink(socket, traffic, &[&flow], 0..1, Some(monitor))?));
         }
-        for (socket, subscribers, thread) in std::mem::take(&mut ends.publishers) {
+        for Publisher { socket, thread, subscribers, hears } in std::mem::take(&mut ends.publishers) {
             self.wait_subscribed(&socket, subscribers)?;
-            ends.actors.push(Box::new(self.publisher(socket, traffic, thread, false)?));
+            ends.actors.push(match hears {
+                Some(hears) => Box::new(self.surveyor(socket, hears, traffic, thread)?),
+                None => Box::new(self.publisher(socket, traffic, thread, false)?),
+            });
         }
         Ok(())
     }
@@ -285,6 +306,20 @@ impl Opening<'_> {
                     }
                 }
             }
+            Kind::Survey => {
+                for flow in self.incoming(traffic) {
+                    for thread in 0..traffic.threads {
+                        let heard = self.socket(SocketType::Sub, traffic, 1)?;
+                        // Nobody may publish for as long as others measure.
+                        heard.set_options(|options| options.receive_timeout = None)?;
+                        heard.subscribe("")?;
+                        let answers = self.socket(SocketType::Push, traffic, 1)?;
+                        self.dial(&heard, &[at(flow.from, 2 * thread)?], ends)?;
+                        self.dial(&answers, &[at(flow.from, 2 * thread + 1)?], ends)?;
+                        ends.actors.push(Box::new(Respondent { heard, answers, me: self.me }));
+                    }
+                }
+            }
             Kind::RawEcho | Kind::RawStream => {
                 for flow in outgoing {
                     let tool = at(flow.to, 1).ok();
@@ -307,6 +342,25 @@ impl Opening<'_> {
         let rings = vec![Ring::of_sender(self.context, frame, sender, slots)?];
         let lines = vec![Line { socket, sender, ring: 0, to: None, sent: 0 }];
         Ok(Source { lines, rings, parts: traffic.parts, size: traffic.size, lossy })
+    }
+
+    fn surveyor(
+        &self,
+        publishes: Socket,
+        hears: Socket,
+        traffic: &Traffic,
+        thread: u32,
+    ) -> Result<Surveyor, Failure> {
+        let ring = self.ring(traffic, self.me, thread);
+        let subscribers = self.outgoing(traffic).map(|flow| Subscriber::new(flow.to, ring));
+        Ok(Surveyor {
+            me: self.me,
+            publishes,
+            hears,
+            subscribers: subscribers.collect::<Result<_, _>>()?,
+            ring: Ring::of_sender(self.context, ring.0, ring.2, ring.1)?,
+            parts: traffic.parts,
+        })
     }
 
     fn dial(&self, socket: &Socket, urls: &[&String], ends: &mut Ends) -> Result<(), Failure> {
