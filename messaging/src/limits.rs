@@ -15,8 +15,9 @@ pub(crate) const FEEDING_TURNS: usize = 8;
 /// from one socket to another of its context needs two; a message of many parts needs two for each where marks are small.
 pub(crate) const LAST_LOOK_TURNS: usize = 32;
 
-/// Parts granted to a link in the middle of a multipart message whose pipe is full, so that the message can end.
-pub(crate) const GRANT_TO_FINISH: u64 = 64;
+/// Parts granted at a time to a link in the middle of a multipart message whose pipe is full, so that the message can end: not
+/// one more, since it would begin the next message, which would have to end as well.
+pub(crate) const GRANT_TO_FINISH: u64 = 1;
 
 /// Subscriptions and their ends that an XPUB keeps for an application that does not receive, and bytes of their topics. What
 /// comes beyond counts as ever, but the application does not hear of it.
@@ -73,6 +74,9 @@ pub(crate) const GUARD_TICK: (Duration, Duration) = (Duration::from_micros(50), 
 
 /// Idle looks after which the guard leaves.
 pub(crate) const GUARD_IDLE_TICKS: u32 = 6;
+
+/// Timers that the engine keeps whether or not they are still wanted, beside three for each endpoint and each peer.
+pub(crate) const TIMERS_KEPT: usize = 64;
 
 /// Default linger of a socket: how long a close keeps sending what is queued. libzmq's default is for ever, which
 /// its users meet as a program that never ends.

@@ -14,6 +14,7 @@ use transport_core::{
 
 use super::conduit::{Closing, Conduit};
 use super::endpoints::EndpointState;
+use super::timers::Timer;
 use crate::limits::{GRANT_TO_FINISH, LINGER, LISTS, TURN_BUDGET};
 use crate::mark::Mark;
 use crate::pattern::Behaviour;
@@ -58,13 +59,6 @@ pub(crate) struct DriverSlot {
     pub(super) starved: bool,
     /// Set by the driver's `Wake`.
     pub(super) woken: Arc<AtomicBool>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Timer {
-    Linger(SlabKey),
-    Reconnect(SlabKey),
-    Session(SlabKey),
 }
 
 impl Core {
@@ -144,7 +138,7 @@ impl Core {
             None => conduit.closing = Some(Closing { until, draining: false }),
         }
         if let Some(until) = until {
-            self.timers.push(Reverse((until, Timer::Linger(key))));
+            self.add_timer(until, Timer::Linger(key));
         }
         if linger == Some(Duration::ZERO) {
             self.abort_conduit(key);
@@ -683,77 +677,7 @@ impl Core {
         }
     }
 
-    // ---- time ----
-
-    fn schedule(&mut self, key: SlabKey) {
-        let Some(conduit) = self.conduits.find_mut(key) else { return };
-        let Some(due) = conduit.session.as_ref().and_then(Session::poll_timeout) else { return };
-        // One timer per conduit, corrected when it fires: heartbeats move their deadline with every batch.
-        if conduit.timer.is_none_or(|timer| due < timer) {
-            conduit.timer = Some(due);
-            self.timers.push(Reverse((due, Timer::Session(key))));
-        }
-    }
-
-    fn run_timers(&mut self, now: Instant) -> bool {
-        let mut ran = false;
-        while let Some(Reverse((due, timer))) = self.timers.peek().copied() {
-            if due > now {
-                break;
-            }
-            self.timers.pop();
-            ran = true;
-            match timer {
-                Timer::Linger(key) => {
-                    let late = |conduit: &Conduit| {
-                        conduit.closing.is_some_and(|closing| closing.until.is_some_and(|until| until <= now))
-                    };
-                    if self.conduits.find(key).is_some_and(late) {
-                        self.abort_conduit(key);
-                    }
-                }
-                Timer::Reconnect(key) => {
-                    if let Err(error) = self.start_open(key, None) {
-                        if let Some(state) = self.endpoints.find(key) {
-                            state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectFailed(error));
-                        }
-                        self.retry(key, now);
-                    }
-                }
-                Timer::Session(key) => self.session_timeout(key, due, now),
-            }
-        }
-        ran
-    }
-
-    fn session_timeout(&mut self, key: SlabKey, due: Instant, now: Instant) {
-        let Some(conduit) = self.conduits.find_mut(key) else { return };
-        if conduit.timer == Some(due) {
-            conduit.timer = None;
-        }
-        let Some(session) = &mut conduit.session else { return };
-        if session.poll_timeout().is_some_and(|due| due <= now) {
-            // Each reprieve is a timer of its own, and each timer runs in a turn that has polled the drivers before.
-            session.reprieve(now);
-            if let Err(reason) = session.handle_timeout(now)
-                && let Some((driver, link)) = conduit.link
-            {
-                conduit.reason = Some(reason);
-                self.drivers[driver].driver.close_link(link, Close::Abort);
-                return;
-            }
-        }
-        self.pump(key, now);
-        self.schedule(key);
-    }
-
-    /// When a turn is due even if nothing happens.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
-        let drivers =
-            self.drivers.iter().filter(|slot| slot.users > 0).filter_map(|slot| slot.driver.deadline());
-        drivers.chain(timer).min()
-    }
+    // ---- sleeping ----
 
     /// Whether a sleeper that was allowed to sleep before may go on: a poll in between has made its leave void, and so has
     /// what only a poll will act on.

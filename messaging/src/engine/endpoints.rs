@@ -1,6 +1,5 @@
 //! What a socket has bound and connected: opening, redialling and giving up. Moves no messages; `core.rs` does.
 
-use std::cmp::Reverse;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +9,8 @@ use transport_core::{
     SessionKind, SlabKey, Topology,
 };
 
-use super::core::{Core, Timer, marks, put};
+use super::core::{Core, marks, put};
+use super::timers::Timer;
 use crate::pattern::{Behaviour, PipeId};
 use crate::session::SessionConfig;
 use crate::socket::monitor::EventKind;
@@ -256,7 +256,7 @@ impl Core {
         state.socket.emit(state.endpoint.as_str(), || EventKind::ConnectRetried(pause.as_millis() as u64));
         // A time beyond what the clock can say never comes.
         if let Some(due) = now.checked_add(pause) {
-            self.timers.push(Reverse((due, Timer::Reconnect(key))));
+            self.add_timer(due, Timer::Reconnect(key));
         }
     }
 
