@@ -43,6 +43,11 @@ impl Publish {
         self.matcher.remove_key(pipe, gone);
     }
 
+    /// Whether a pipe is there and may be written to.
+    pub(super) fn serves(&self, pipe: PipeId) -> bool {
+        self.places.contains_key(&pipe)
+    }
+
     /// A pipe wants what begins with `topic`. True if nobody did before.
     pub(super) fn add(&mut self, pipe: PipeId, topic: &[u8]) -> bool {
         let Some(place) = self.places.get_mut(&pipe) else { return false };

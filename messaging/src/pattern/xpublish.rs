@@ -16,7 +16,7 @@ use crate::session::Peer;
 /// A subscription, or its end, that the application has not taken yet.
 #[derive(Debug)]
 struct Heard {
-    /// Whose it is; nobody's once the pipe has gone.
+    /// Whose it is, who may have gone since.
     pipe: Option<PipeId>,
     body: Frame,
 }
@@ -59,9 +59,6 @@ impl Xpublish {
         self.publish.forget(pipe, &mut |topic, last| {
             gone.extend((!manual && (last || verboser)).then(|| topic.into()));
         });
-        for heard in self.heard.iter_mut().filter(|heard| heard.pipe == Some(pipe)) {
-            heard.pipe = None;
-        }
         self.last = self.last.filter(|&last| last != pipe);
         // A pipe without subscriptions has nothing to tell, and one with them was heard before.
         gone.iter().for_each(|topic| self.hear(None, false, topic));
@@ -69,7 +66,7 @@ impl Xpublish {
 
     fn take_heard(&mut self) -> Option<Message> {
         let Heard { pipe, body } = self.heard.pop_front()?;
-        self.last = pipe;
+        self.last = pipe.filter(|&pipe| self.publish.serves(pipe));
         self.heard_bytes -= body.len() - 1;
         Some(Message::new(body))
     }
