@@ -136,6 +136,7 @@ fn every_call_is_refused(socket: &Socket, endpoint: &str) {
         matches!(poll_once(socket.send_async("x")), Poll::Ready(Err(back)) if back.error == Error::Forked)
     );
     assert!(!socket.is_readable() && !socket.is_writable());
+    assert!(socket.metadata(b"anybody").is_none());
 }
 
 fn refused_in_a_child(endpoint: &str) {

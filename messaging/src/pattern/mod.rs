@@ -100,6 +100,8 @@ pub(crate) enum NotSent {
     NoGroup,
     /// Several parts where the type has messages of one: EINVAL.
     Parts,
+    /// An XSUB's subscription to a longer topic than publishers take: EINVAL.
+    Topic,
 }
 
 /// Why `recv` has nothing.

@@ -48,11 +48,6 @@ impl Subscribe {
         self.tell(pipes, true, topic);
     }
 
-    /// Pipes whose peer is there.
-    pub(super) fn peers(&self) -> impl Iterator<Item = PipeId> {
-        self.up.iter().copied()
-    }
-
     #[inline]
     fn wants(&self, body: &[u8]) -> bool {
         self.takes_all || self.topics.matches(body) != self.invert

@@ -427,6 +427,7 @@ impl Socket {
             (_, NotSent::NoRoutingId) => Error::NoRoutingId,
             (_, NotSent::NoGroup) => Error::NoGroup,
             (_, NotSent::Parts) => Error::Parts(self.shared.kind),
+            (_, NotSent::Topic) => Error::Invalid(TOPIC_TOO_LONG),
         }
     }
 
@@ -606,7 +607,7 @@ impl Socket {
             kind => return Err(Error::NotSupported(kind, "subscribe; use a SUB socket")),
         }
         if subscribe && topic.len() > TOPIC_MAX {
-            return Err(Error::Invalid("a topic has at most 65536 bytes, since a PUB refuses longer ones"));
+            return Err(Error::Invalid(TOPIC_TOO_LONG));
         }
         let changed = self.tell_subscription(subscribe, topic);
         if changed { Ok(()) } else { Err(Error::Invalid("there is no such subscription to take back")) }
@@ -630,6 +631,9 @@ impl Socket {
     /// address as monitors have it, `User-Id` what its admission gave it; behind them stands what it said of itself. `None`: nobody
     /// is called so, or it has gone.
     pub fn metadata(&self, routing_id: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+        if !self.is_usable() {
+            return None;
+        }
         let _deferral = Deferral::begin();
         let metadata = self.shared.lock().pattern.metadata(routing_id)?;
         Some(metadata.to_vec())
@@ -687,6 +691,7 @@ impl Socket {
     pub fn close(self) {}
 }
 
+const TOPIC_TOO_LONG: &str = "a topic has at most 65536 bytes, since a PUB refuses longer ones";
 const ROUTING_ID: &str = "a routing id has 1 to 255 bytes and does not start with a zero byte";
 
 impl Drop for Socket {

@@ -261,7 +261,13 @@ impl<'a> Proxy<'a> {
             }
             Err(NotSent::Again | NotSent::State) => return to.check().map(|()| false),
             // A peer may ask for that at any time, and is not to end the proxy by it.
-            Err(NotSent::Unroutable | NotSent::NoRoutingId | NotSent::NoGroup | NotSent::Parts) => {}
+            Err(
+                NotSent::Unroutable
+                | NotSent::NoRoutingId
+                | NotSent::NoGroup
+                | NotSent::Parts
+                | NotSent::Topic,
+            ) => {}
             Err(why @ NotSent::NotSupported) => return Err(to.reason(why)),
         }
         *held = None;
