@@ -628,7 +628,7 @@ impl Socket {
     }
 
     /// What is known of the peer that a ROUTER or STREAM calls `routing_id` (zmq_msg_gets(3)): names and values. `Peer-Address` is its
-    /// address as monitors have it, `User-Id` what its admission gave it; behind them stands what it said of itself. `None`: nobody
+    /// address as monitors have it (over ipc `localhost:UID:GID:PID`, which the system vouches for), `User-Id` what its admission gave it; behind them stands what it said of itself. `None`: nobody
     /// is called so, or it has gone.
     pub fn metadata(&self, routing_id: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
         if !self.is_usable() {

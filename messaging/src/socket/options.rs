@@ -65,7 +65,8 @@ pub struct Options {
     /// Kernel send buffer in bytes; `None` leaves the kernel's own sizing, and over ipc, where it would not grow, asks for
     /// 1 MiB.
     pub send_buffer: Option<u32>,
-    /// Kernel receive buffer in bytes; `None` leaves the kernel's own sizing.
+    /// Kernel receive buffer in bytes; `None` leaves the kernel's own sizing. Of no effect over ipc, where what was sent waits in
+    /// the sender's (unix(7)).
     pub receive_buffer: Option<u32>,
     /// Probes of the system's on a quiet tcp connection; `None` leaves them to it (ZMQ_TCP_KEEPALIVE and its kin). Heartbeats
     /// also find a peer whose host is well and whose process hangs. Default `None`.
