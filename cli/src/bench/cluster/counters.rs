@@ -1,8 +1,9 @@
 //! What devices count: RDMA ports (also the hardware's own counters), and TCP's retransmissions. Reads /sys and /proc under a
-//! root that may be another; what this host lets nobody read is left out.
+//! root that may be another; what cannot be read is left out, and what this process may not read can be named.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Counters by name, as in `mlx5_0/1/port_xmit_data`.
 pub(super) type Counters = BTreeMap<String, u64>;
@@ -10,21 +11,9 @@ pub(super) type Counters = BTreeMap<String, u64>;
 /// All counters now.
 pub(super) fn read(root: &Path) -> Counters {
     let mut counters = Counters::new();
-    for device in entries(&root.join("sys/class/infiniband")) {
-        for port in entries(&root.join("sys/class/infiniband").join(&device).join("ports")) {
-            let path = root.join("sys/class/infiniband").join(&device).join("ports").join(&port);
-            for kind in ["counters", "hw_counters"] {
-                for name in entries(&path.join(kind)) {
-                    // Not a count: how long the device keeps values.
-                    if name == "lifespan" {
-                        continue;
-                    }
-                    let text = std::fs::read_to_string(path.join(kind).join(&name)).unwrap_or_default();
-                    if let Ok(count) = text.trim().parse() {
-                        counters.insert(format!("{device}/{port}/{name}"), count);
-                    }
-                }
-            }
+    for (name, path) in of_ports(root) {
+        if let Ok(count) = std::fs::read_to_string(path).unwrap_or_default().trim().parse() {
+            counters.insert(name, count);
         }
     }
     let snmp = std::fs::read_to_string(root.join("proc/net/snmp")).unwrap_or_default();
@@ -32,6 +21,30 @@ pub(super) fn read(root: &Path) -> Counters {
         counters.insert("tcp/RetransSegs".to_owned(), count);
     }
     counters
+}
+
+/// Those that are there and that `open` says this process has no permission to read.
+pub(super) fn refused<T>(root: &Path, open: impl Fn(&Path) -> io::Result<T>) -> Vec<String> {
+    let denied = |path: &Path| open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    of_ports(root).into_iter().filter(|(_, path)| denied(path)).map(|(name, _)| name).collect()
+}
+
+/// Names and files of what RDMA ports count.
+fn of_ports(root: &Path) -> Vec<(String, PathBuf)> {
+    let devices = root.join("sys/class/infiniband");
+    let mut files = Vec::new();
+    for device in entries(&devices) {
+        let ports = devices.join(&device).join("ports");
+        for port in entries(&ports) {
+            for kind in ["counters", "hw_counters"] {
+                let folder = ports.join(&port).join(kind);
+                // Not a count: how long the device keeps values.
+                let names = entries(&folder).into_iter().filter(|name| name != "lifespan");
+                files.extend(names.map(|name| (format!("{device}/{port}/{name}"), folder.join(name))));
+            }
+        }
+    }
+    files
 }
 
 /// By how much they have grown, without those that have not.
@@ -81,6 +94,12 @@ mod tests {
         let before = read(&root);
         write("15\n", "4");
         let grown = growth(&before, &read(&root));
+        let mut refused = refused(&root, |path| match path.ends_with("sent_pkts") {
+            true => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+            false => std::fs::File::open(path),
+        });
+        refused.sort();
+        assert_eq!(refused, ["rxe0/1/sent_pkts"]);
         std::fs::remove_dir_all(&root).unwrap();
         let expected = [("rxe0/1/sent_pkts".to_owned(), 5), ("tcp/RetransSegs".to_owned(), 1)];
         assert_eq!(grown, Counters::from(expected));

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::counters;
 use crate::info::Host;
 pub(super) use rdma::Device;
 
@@ -47,6 +48,9 @@ pub(super) struct Environment {
     pub(super) rdma: Vec<Device>,
     /// Those that are installed, with versions.
     pub(super) libraries: BTreeMap<String, String>,
+    /// Counters of RDMA ports that this process has no permission to read.
+    #[serde(default)]
+    pub(super) refused_counters: Vec<String>,
 }
 
 /// The CPUs of a host, which are not all this process's.
@@ -104,6 +108,7 @@ impl Environment {
             memlock: memlock(&root.text("proc/self/limits").unwrap_or_default()).unwrap_or_default(),
             interfaces: interfaces(root),
             rdma: rdma::devices(root),
+            refused_counters: counters::refused(&root.0, |path| fs::File::open(path)),
         }
     }
 
@@ -122,6 +127,7 @@ impl Environment {
             memlock,
             interfaces,
             rdma,
+            refused_counters: _,
             libraries,
         } = self;
         let mut facts: Vec<(String, String)> =

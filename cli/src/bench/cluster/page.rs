@@ -100,6 +100,7 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
         warnings.push("This is a debug build, several times slower than a release build.".to_owned());
     }
     warnings.extend(cluster.confined());
+    warnings.extend(cluster.refused_counters());
     if cluster.is_disturbed() {
         warnings.push(
             "A ping-pong on the bare wire was slower than fabriq: other processes held the processors. Measure again when they \

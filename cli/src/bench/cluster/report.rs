@@ -432,19 +432,34 @@ impl Cluster {
 
     /// What to say of ranks that their launcher has bound to one processor each.
     pub(super) fn confined(&self) -> Option<String> {
-        let confined: Vec<u32> =
-            self.ranks.iter().filter(|rank| rank.environment.is_confined()).map(|rank| rank.rank).collect();
-        let first = self.name(*confined.first()?);
-        let who = match confined.len() - 1 {
-            0 => first,
-            1 => format!("{first} and another"),
-            more => format!("{first} and {more} others"),
-        };
+        let who = self.who(Environment::is_confined)?;
         Some(format!(
             "Bound to one processor, as their launcher has it: {who}. A rank has several threads that are busy at once, and \
              ranks that are bound to the same one stop each other, for seconds at worst. mpirun --bind-to none, or srun \
              --cpu-bind=none."
         ))
+    }
+
+    /// What to say of ranks that may not read their devices' counters.
+    pub(super) fn refused_counters(&self) -> Option<String> {
+        let refused = |environment: &Environment| !environment.refused_counters.is_empty();
+        let who = self.who(refused)?;
+        let counter = self.ranks.iter().find_map(|rank| rank.environment.refused_counters.first())?;
+        Some(format!(
+            "No permission to read counters of RDMA ports: {who}, first {counter}. They are left out. Let the user read the \
+             folders counters and hw_counters under /sys/class/infiniband/*/ports/*, or start the ranks as one who may."
+        ))
+    }
+
+    /// Ranks whose host is so: the first by name, and how many others.
+    fn who(&self, is_so: impl Fn(&Environment) -> bool) -> Option<String> {
+        let mut ranks = self.ranks.iter().filter(|rank| is_so(&rank.environment));
+        let first = self.name(ranks.next()?.rank);
+        Some(match ranks.count() {
+            0 => first,
+            1 => format!("{first} and another"),
+            more => format!("{first} and {more} others"),
+        })
     }
 
     /// Writes beside a measurement of the wire itself how fabriq, measured before, compares with it.
@@ -492,5 +507,36 @@ impl Step {
             Item { kind: if own.kind.is_latency() { Kind::RawEcho } else { Kind::RawStream }, ..own.clone() };
         let pair = |step: &Self| step.flows.iter().map(|flow| (flow.from, flow.to)).collect::<Vec<_>>();
         !own.kind.is_raw() && *raw == expected && pair(self) == pair(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cluster::options::tests::options;
+    use crate::bench::cluster::protocol::Hello;
+
+    #[test]
+    fn ranks_that_may_not_read_counters_are_named_with_the_first_counter() {
+        let options = options(&["--size", "1K"]).unwrap();
+        let mut cluster = Cluster::new(Run::new(&options, 4, "a test"));
+        assert_eq!(cluster.refused_counters(), None);
+        for number in 0..4u32 {
+            let mut environment = Environment::of_this_host();
+            environment.refused_counters =
+                (0..number).map(|port| format!("mlx5_{number}/{port}/port_rcv_data")).collect();
+            let hello = Hello {
+                version: String::new(),
+                host: format!("n{number}"),
+                pid: 1,
+                options: serde_json::Value::Null,
+                lacks: BTreeMap::new(),
+                environment,
+            };
+            cluster.add(Record::Rank(Box::new(Rank::new(number, &hello))));
+        }
+        let said = cluster.refused_counters().unwrap();
+        assert!(said.contains("rank 1 (n1) and 2 others, first mlx5_1/0/port_rcv_data"), "{said}");
+        assert!(super::super::page::of(&cluster).contains("mlx5_1/0/port_rcv_data"));
     }
 }

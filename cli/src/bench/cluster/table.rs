@@ -86,8 +86,8 @@ pub(super) fn of(cluster: &Cluster) -> String {
             );
         }
     }
-    if let Some(confined) = cluster.confined() {
-        let _ = writeln!(text, "{confined}");
+    for said in cluster.confined().into_iter().chain(cluster.refused_counters()) {
+        let _ = writeln!(text, "{said}");
     }
     if cluster.is_disturbed() {
         text += "A ping-pong that polls was slower than fabriq: other processes held the processors. Measure again when they \

@@ -153,6 +153,7 @@ fn a_host_is_read_from_proc_and_sys() {
         libraries: [("libibverbs", "1.14.44.0"), ("libfabric", "1.25.0")]
             .map(|(name, version)| (name.to_owned(), version.to_owned()))
             .into(),
+        refused_counters: Vec::new(),
     };
     assert_eq!(read, expected);
     let json = serde_json::to_string(&read).unwrap();
