@@ -125,6 +125,7 @@ fn value_facts() -> Vec<Fact> {
         FI_MR_PROV_KEY,
         FI_MR_VIRT_ADDR,
         FI_MSG,
+        FI_PROV_ATTR_ONLY,
         FI_NUMERICHOST,
         FI_OPT_CM_DATA_SIZE,
         FI_OPT_ENDPOINT,

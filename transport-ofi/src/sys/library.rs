@@ -1,10 +1,11 @@
-//! Finds and loads libfabric, once per process. Calls nothing in it but for its version.
+//! Finds and loads libfabric, once per process, and has it read its settings. Calls nothing else in it.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::sync::OnceLock;
 
 use super::Ofi;
+use super::settings::Settings;
 use super::signals::Handlers;
 
 /// The name to load: the soname, so that no development package is needed.
@@ -98,6 +99,17 @@ impl Library {
             let why = format!("this is version {version}, which is too old");
             return Err(LibraryError { library: name.to_owned(), why });
         }
+        // The environment is read with the first question, whatever it is and whatever comes of it.
+        let settings = Settings::make();
+        let mut offers = std::ptr::null_mut();
+        // SAFETY: without hints it is asked for anything; the list that comes is nobody else's.
+        unsafe {
+            let (none, hints) = (std::ptr::null(), std::ptr::null());
+            if ofi.fi_getinfo(API_VERSION.0, none, none, super::FI_PROV_ATTR_ONLY, hints, &mut offers) == 0 {
+                ofi.fi_freeinfo(offers);
+            }
+        }
+        drop(settings);
         Ok(Self { ofi, version })
     }
 }

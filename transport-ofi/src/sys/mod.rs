@@ -6,12 +6,14 @@
 //! flags       capabilities, modes and flags, as the 64 bits that calls take
 //! calls       what the headers have as static inline functions, which call through tables of the provider's
 //! library     finds and loads the library, once
+//! settings    what it is to read in the environment meanwhile
 //! layout      compares all of it with the headers that are installed (test only)
 //! ```
 
 mod calls;
 mod flags;
 mod library;
+mod settings;
 mod signals;
 
 #[cfg(test)]
