@@ -232,6 +232,10 @@ impl Batch {
     fn push(&mut self, completion: Completion) {
         self.completions.push(completion);
     }
+    /// Whether the queue is likely to have no more: it gave fewer than are fetched at once. Failures come one by one.
+    pub fn is_last(&self) -> bool {
+        self.completions.len() < POLL_BATCH && self.completions.iter().all(|it| it.failure.is_none())
+    }
     fn has_more(&self) -> bool {
         self.next < self.completions.len()
     }

@@ -264,6 +264,7 @@ impl OfiFabric {
                 }
             }
         }
+                    let is_last = batch.is_last();
         for device in lost {
             if let Some(it) = self.devices.find_mut(device) {
                 it.is_lost = true;
@@ -282,6 +283,10 @@ impl OfiFabric {
             let mut failed = false;
             let Self { connections, ready, batch, .. } = self;
             let Some(it) = connections.find_mut(key) else { continue };
+                    // To see it empty would cost two system calls by tcp and rxm, before the answer to what has come.
+                    if is_last {
+                        break;
+                    }
             let (CompletionsOf::Own(queue), Some(ordered)) = (&mut it.queue, &mut it.ordered) else {
                 continue;
             };
@@ -318,11 +323,15 @@ impl OfiFabric {
         let mut any = false;
         let mut waiting = std::mem::take(&mut self.waiting);
         let mut at = 0;
+                let is_last = batch.is_last();
         while at < waiting.len() {
             let key = waiting[at];
             let mut keep = false;
             if let Some(it) = self.connections.find_mut(key)
                 && let Some(ordered) = &mut it.ordered
+                if is_last {
+                    break;
+                }
             {
                 any |= ordered.retry();
                 it.is_waiting = ordered.is_waiting();
