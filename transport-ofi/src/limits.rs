@@ -56,6 +56,9 @@ pub(crate) const GUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// counts as gone: 25 s together.
 pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause of a listener that has no descriptor for whoever comes: until it is over, nobody wakes it.
+pub(crate) const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
 pub(crate) const KEEPALIVE_COUNT: u32 = 3;
 
 /// How long after something has happened a provider that has no descriptor to sleep on is looked at without a pause.

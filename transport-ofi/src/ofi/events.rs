@@ -11,7 +11,7 @@ use super::hello::{Hello, Kind as HelloKind, Malformed};
 use super::wire::Heard;
 use super::{LISTENER, ListeningWay, OfiFabric, Phase, QUEUE, Way, epoll_failure, failure};
 use crate::device::{self, Address, EventKind};
-use crate::limits::{EVENTS_PER_LOOK, GUEST_TIMEOUT, GUESTS_MAX, LOOK_MAX};
+use crate::limits::{ACCEPT_AGAIN_AFTER, EVENTS_PER_LOOK, GUEST_TIMEOUT, GUESTS_MAX, LOOK_MAX};
 
 impl OfiFabric {
     /// Reads what event queues have, one look's worth.
@@ -135,8 +135,11 @@ impl OfiFabric {
         for _ in 0..EVENTS_PER_LOOK {
             let Some(it) = self.listeners.find(listener) else { return };
             let ListeningWay::Unconnected(door) = &it.way else { return };
-            // Without descriptors nobody can be taken; whoever waits does so until there are some.
-            let Ok(Some(wire)) = door.next() else { return };
+            let wire = match door.next() {
+                Ok(Some(wire)) => wire,
+                Ok(None) => return,
+                Err(_) => return self.stop_listening(listener),
+            };
             let way = Way::Unconnected {
                 to: None,
                 from: None,
@@ -162,6 +165,30 @@ impl OfiFabric {
     }
 
     /// Guests who have not said who they are have had their time.
+    /// Without descriptors nobody can be taken. Whoever has come waits until there are some, and wakes nobody meanwhile.
+    fn stop_listening(&mut self, listener: ListenerId) {
+        let Some(it) = self.listeners.find(listener) else { return };
+        let ListeningWay::Unconnected(door) = &it.way else { return };
+        if epoll::delete(&self.epoll, door.fd()).is_ok() {
+            self.deaf.push((listener, self.now.map(|now| now + ACCEPT_AGAIN_AFTER)));
+        }
+    }
+
+    /// Has those try again whose time has come.
+    pub(super) fn listen_again(&mut self, now: Instant) {
+        let due: Vec<_> =
+            self.deaf.extract_if(.., |(_, until)| until.is_none_or(|until| until <= now)).collect();
+        for (listener, _) in due {
+            let Some(it) = self.listeners.find(listener) else { continue };
+            let ListeningWay::Unconnected(door) = &it.way else { continue };
+            let token = SlabKey::from(listener).to_u64() | LISTENER;
+            match self.watch(door.fd(), token, epoll::EventFlags::IN) {
+                Ok(()) => self.open_door(listener),
+                Err(_) => self.deaf.push((listener, Some(now + ACCEPT_AGAIN_AFTER))),
+            }
+        }
+    }
+
     pub(super) fn see_guests_out(&mut self, now: Instant) {
         while let Some((oldest, until)) = self.guests.front().copied() {
             match until {

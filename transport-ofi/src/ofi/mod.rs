@@ -69,6 +69,8 @@ pub struct OfiFabric {
     /// Connections that were accepted and have not said who they are, the oldest first, and until when they may.
     guests: VecDeque<(ConnectionId, Option<Instant>)>,
     batch: Batch,
+    /// Listeners that had no descriptor for whoever came, and when they are to try again.
+    deaf: Vec<(ListenerId, Option<Instant>)>,
     /// As far as anybody has told, and when something last happened.
     now: Option<Instant>,
     stirred: Option<Instant>,
@@ -191,6 +193,7 @@ impl OfiFabric {
             batch: Batch::new(),
             now: None,
             stirred: None,
+            deaf: Vec::new(),
         })
     }
 
@@ -626,7 +629,8 @@ impl Fabric for OfiFabric {
             now + quiet.clamp(POLL_PAUSE_MIN, POLL_PAUSE_MAX)
         });
         let guest = self.guests.front().and_then(|(_, until)| *until);
-        polled.into_iter().chain(guest).min()
+        let deaf = self.deaf.iter().filter_map(|(_, until)| *until);
+        polled.into_iter().chain(guest).chain(deaf).min()
     }
 }
 
@@ -641,6 +645,9 @@ impl fmt::Debug for OfiFabric {
 }
 
 /// Posts to one connection's endpoint.
+        if !self.deaf.is_empty() {
+            self.listen_again(now);
+        }
 #[derive(Debug)]
 pub struct OfiSender<'a> {
     ordered: &'a mut Ordered,
