@@ -516,6 +516,12 @@ fn rdma_endpoint() -> String {
     verbs.local("verbs").expect("an RDMA device with an IPv4 address; these tests need one").to_string()
 }
 
+/// The same device, by libfabric's provider for it.
+#[cfg(feature = "device")]
+fn ofi_rdma_endpoint() -> String {
+    format!("{}?provider=verbs", rdma_endpoint().replace("verbs://", "ofi://"))
+}
+
 macro_rules! over_every_transport {
     (bytes: $($bytes:ident),*; wires: $($wire:ident),*; all: $($test:ident),* $(,)?) => {
         mod inproc {
@@ -584,6 +590,13 @@ macro_rules! over_wires {
             $(#[test]
             fn $test() {
                 super::$test(&fabriq::context().unwrap(), &super::rdma_endpoint());
+            })*
+        }
+        #[cfg(feature = "device")]
+        mod ofi_verbs {
+            $(#[test]
+            fn $test() {
+                super::$test(&fabriq::context().unwrap(), &super::ofi_rdma_endpoint());
             })*
         }
     };

@@ -1,10 +1,12 @@
 //! The boundary's contract on every provider that needs no hardware: connected endpoints over TCP, and such without connections
-//! over TCP, layered or not, and over shared memory.
+//! over TCP, layered or not, and over shared memory. By the feature `device` on verbs as well, which needs an RDMA device.
 
 #[path = "../../rdma-links/tests/contract/mod.rs"]
 mod contract;
+#[cfg(feature = "device")]
+mod rdma_device;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -37,21 +39,31 @@ fn sleep(fabrics: &mut [&mut OfiFabric]) -> bool {
     woken || next.is_some()
 }
 
+const fn is_verbs(provider: &str) -> bool {
+    matches!(provider.as_bytes(), b"verbs")
+}
+
 macro_rules! places {
-    ($($(#[$doc:meta])* $module:ident: $group:tt $place:ident = $provider:literal, $kind:ident;)*) => {$(
-        $(#[$doc])*
+    ($(
+        $(#[doc = $doc:literal])* $(#[cfg($cfg:meta)])?
+        $module:ident: $group:tt $place:ident = $provider:literal, $kind:ident at $address:expr;
+    )*) => {$(
+        $(#[doc = $doc])*
+        $(#[cfg($cfg)])?
         #[derive(Debug)]
         struct $place;
 
+        $(#[cfg($cfg)])?
         impl Place for $place {
             type Fabric = OfiFabric;
             const QUEUE_PAIRS: bool = false;
+            const PRIVATE_DATA: usize = if is_verbs($provider) { 55 } else { rdma_links::PRIVATE_DATA_MAX };
 
             fn new() -> Self {
                 Self
             }
             fn address(&self) -> SocketAddr {
-                "127.0.0.1:0".parse().expect("a constant address parses")
+                SocketAddr::new($address, 0)
             }
             fn options(&self) -> OfiOptions {
                 let provider = Some($provider.to_owned());
@@ -68,6 +80,7 @@ macro_rules! places {
             }
         }
 
+        $(#[cfg($cfg)])?
         mod $module {
             places!(@ $group $place);
         }
@@ -76,16 +89,21 @@ macro_rules! places {
     (@ guarded $place:ident) => { crate::contract::contract!(guarded crate::$place); };
 }
 
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 places! {
     /// Connections over TCP.
-    tcp: guarded Tcp = "tcp", Connected;
+    tcp: guarded Tcp = "tcp", Connected at LOOPBACK;
     /// The same, layered.
-    rxm: guarded Rxm = "tcp;ofi_rxm", Unconnected;
+    rxm: guarded Rxm = "tcp;ofi_rxm", Unconnected at LOOPBACK;
     /// Over TCP as well, in one piece.
-    net: guarded Net = "net", Unconnected;
+    net: guarded Net = "net", Unconnected at LOOPBACK;
     /// Whose connections are tcp's.
-    net_msg: guarded NetMsg = "net", Connected;
+    net_msg: guarded NetMsg = "net", Connected at LOOPBACK;
     /// Shared memory, where a READ is the kernel's copy and nobody looks at keys;
     /// libfabric 1.17 loops for ever over a packet that is longer than its receive.
-    shm: any Shm = "shm", Unconnected;
+    shm: any Shm = "shm", Unconnected at LOOPBACK;
+    /// Queue pairs, below libfabric.
+    #[cfg(feature = "device")]
+    verbs: guarded Verbs = "verbs", Connected at rdma_device::address();
 }

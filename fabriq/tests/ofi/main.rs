@@ -1,5 +1,6 @@
-//! ofi:// when something breaks, on every provider that needs no hardware: a peer that is killed in the middle of a rendezvous,
-//! and addresses that lead nowhere. Tests no pattern; `patterns.rs` does. Needs libfabric, which ci/install installs.
+//! ofi:// when something breaks, on every provider that needs no hardware, and by the feature `device` on verbs: a peer that is
+//! killed in the middle of a rendezvous, and addresses that lead nowhere. Tests no pattern; `patterns.rs` does. Needs libfabric,
+//! which ci/install installs.
 
 #[path = "../rdma/parcel.rs"]
 mod parcel;
@@ -62,12 +63,12 @@ fn is_down(kind: &EventKind) -> bool {
 
 /// The survivor's frames are announced and being read. They are free again, and what was never announced goes to whoever comes
 /// in the dead one's place.
-fn the_reader_is_killed(query: &str) {
+fn the_reader_is_killed(wildcard: &str) {
     let context = context();
     let home = slots(&context);
     let dealer = socket(&context, SocketType::Dealer);
     let monitor = dealer.monitor().unwrap();
-    let mut peer = Peer::taker(&format!("ofi://127.0.0.1:*?{query}"));
+    let mut peer = Peer::taker(wildcard);
     let url = peer.line();
     dealer.connect(&url).unwrap();
     events_before(&monitor, is_up);
@@ -106,11 +107,11 @@ fn the_reader_is_killed(query: &str) {
 }
 
 /// The survivor reads, and what it reads is gone. The slots that it read into are free again, and half a parcel is never delivered.
-fn the_one_who_is_read_from_is_killed(query: &str) {
+fn the_one_who_is_read_from_is_killed(wildcard: &str) {
     let context = context();
     let dealer = socket(&context, SocketType::Dealer);
     let monitor = dealer.monitor().unwrap();
-    let url = dealer.bind(&format!("ofi://127.0.0.1:*?{query}")).unwrap();
+    let url = dealer.bind(wildcard).unwrap();
     let ask = || (0..SLOTS).for_each(|_| dealer.send("one more").unwrap());
     let fresh = || {
         let peer = Peer::giver(url.as_str());
@@ -144,26 +145,37 @@ fn hold_all(dealer: &Socket) -> BTreeSet<usize> {
     held.iter().map(|message| message.body().as_ptr().addr()).collect()
 }
 
+/// An RDMA device, by libfabric's provider for it.
+#[cfg(feature = "device")]
+fn rdma_wildcard() -> String {
+    let verbs = fabriq::transports().into_iter().find(|known| known.schemes() == ["verbs"]).unwrap();
+    let local = verbs.local("verbs").expect("an RDMA device with an IPv4 address; these tests need one");
+    format!("{}?provider=verbs", local.as_str().replace("verbs://", "ofi://"))
+}
+
 macro_rules! on_every_provider {
-    ($($name:ident = $query:literal;)*) => {$(
+    ($($(#[$cfg:meta])? $name:ident = $wildcard:expr;)*) => {$(
+        $(#[$cfg])?
         mod $name {
             #[test]
             fn the_reader_is_killed() {
-                super::the_reader_is_killed($query);
+                super::the_reader_is_killed($wildcard);
             }
             #[test]
             fn the_one_who_is_read_from_is_killed() {
-                super::the_one_who_is_read_from_is_killed($query);
+                super::the_one_who_is_read_from_is_killed($wildcard);
             }
         }
     )*};
 }
 
 on_every_provider! {
-    tcp = "provider=tcp";
-    rxm = "provider=tcp;ofi_rxm";
-    net = "provider=net&endpoint=rdm";
-    shm = "provider=shm";
+    tcp = "ofi://127.0.0.1:*?provider=tcp";
+    rxm = "ofi://127.0.0.1:*?provider=tcp;ofi_rxm";
+    net = "ofi://127.0.0.1:*?provider=net&endpoint=rdm";
+    shm = "ofi://127.0.0.1:*?provider=shm";
+    #[cfg(feature = "device")]
+    verbs = &super::rdma_wildcard();
 }
 
 /// Why a dial comes to nothing, in the monitor's words.

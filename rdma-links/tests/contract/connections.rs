@@ -7,13 +7,14 @@ use rdma_links::fabric::{Event, Fabric, PrivateData, Rejection, Sender, Terms};
 
 use super::ends::{Client, Couple, PACKET, Place, Plan, RECEIVES, SHAPE, Server, TERMS, Two, mark};
 
-fn said(seed: u8) -> PrivateData {
-    let bytes: [u8; PRIVATE_DATA_MAX] = std::array::from_fn(|at| seed.wrapping_add(at as u8));
+fn said<P: Place>(seed: u8) -> PrivateData {
+    let mut bytes: [u8; PRIVATE_DATA_MAX] = std::array::from_fn(|at| seed.wrapping_add(at as u8));
+    bytes[P::PRIVATE_DATA..].fill(0);
     PrivateData::new(&bytes)
 }
 
 pub(crate) fn a_connection_carries_fifty_six_bytes_each_way<P: Place>() {
-    let plan = Plan { asks: said(1), answers: said(100), ..Plan::default() };
+    let plan = Plan { asks: said::<P>(1), answers: said::<P>(100), ..Plan::default() };
     let couple = Couple::<P>::with(&plan);
     // A manager may pad what it carries.
     assert_eq!(couple.asked[..PRIVATE_DATA_MAX], plan.asks[..]);
@@ -41,10 +42,10 @@ pub(crate) fn a_listener_says_no_with_private_data<P: Place>() {
     let (_, address) = two.listen();
     let (dialled, device, _) = two.dial(address, &SHAPE);
     two.client.post_receives(dialled, device, 4);
-    two.client.fabric.connect(dialled, &said(7), &TERMS).unwrap();
+    two.client.fabric.connect(dialled, &said::<P>(7), &TERMS).unwrap();
     let (asker, _, private) = two.asked();
-    assert_eq!(private[..PRIVATE_DATA_MAX], said(7)[..]);
-    two.server.fabric.reject(asker, &said(50));
+    assert_eq!(private[..PRIVATE_DATA_MAX], said::<P>(7)[..]);
+    two.server.fabric.reject(asker, &said::<P>(50));
     let (rejection, private) = two.next_event(Client, "a rejection", |event| match event {
         Event::Rejected { connection, rejection, private } if connection == dialled => {
             Some((rejection, private))
@@ -52,7 +53,7 @@ pub(crate) fn a_listener_says_no_with_private_data<P: Place>() {
         _ => None,
     });
     assert_eq!(rejection, Rejection::Application);
-    assert_eq!(private[..PRIVATE_DATA_MAX], said(50)[..]);
+    assert_eq!(private[..PRIVATE_DATA_MAX], said::<P>(50)[..]);
     two.client.fabric.destroy(dialled);
     assert_eq!(two.client.pool.usage().lent_slots, 0, "posted receives go home with their queue pair");
 }

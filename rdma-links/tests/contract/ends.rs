@@ -19,6 +19,8 @@ pub trait Place: Debug + Sized {
     /// Whether it is one of queue pairs, connected by RDMA CM: a status says what went wrong, nothing that was not signalled is
     /// heard of before something is that was, and both sides agree on READs while they connect.
     const QUEUE_PAIRS: bool = true;
+    /// Bytes of private data that a connection carries.
+    const PRIVATE_DATA: usize = rdma_links::PRIVATE_DATA_MAX;
     /// Makes one; holds whatever keeps tests apart.
     fn new() -> Self;
     /// An address to listen at, with port 0.

@@ -27,7 +27,14 @@ impl Chooser {
 
     /// The offer for listening at an address.
     pub(super) fn for_listening(&mut self, at: SocketAddr, options: &OfiOptions) -> Result<Info, Failure> {
-        self.choose(At::Local(at), options, Some(at))
+        let chosen = self.choose(At::Local(at), options, Some(at));
+        // Some providers try the port as they are asked, and have no offer for one that is taken (verbs).
+        let of_any_port = SocketAddr::new(at.ip(), 0);
+        if chosen.is_err() && at.port() != 0 && self.choose(At::Local(of_any_port), options, Some(at)).is_ok()
+        {
+            return Err(Failure::new("fi_getinfo", libc::EADDRINUSE));
+        }
+        chosen
     }
 
     /// The offer for going to an address.

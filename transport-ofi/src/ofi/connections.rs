@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use rdma_links::PRIVATE_DATA_MAX;
 use rdma_links::fabric::{
     ConnectionId, DeviceId, Dial, Event, Fabric, Failure, ListenerId, PrivateData, QueueLimits, QueueShape,
 };
@@ -173,7 +174,7 @@ impl OfiFabric {
         let Ok(device) = self.device_in(network, request.info(), Kind::Connected) else { return };
         let peer = request.info().remote_address().and_then(|address| address.to_socket_address());
         let peer = peer.unwrap_or(([0, 0, 0, 0], 0).into());
-        let private = PrivateData::new(request.said());
+        let private = heard(request.said());
         let way = Way::Connected { to: None, request: Some(request) };
         let connection = self.add_connection(way, Phase::Open, options, Some(listener));
         if let Some(it) = self.connections.find_mut(connection) {
@@ -308,7 +309,7 @@ impl OfiFabric {
         let endpoint = endpoint.ok_or(Failure::new(CALL, libc::EINVAL))?;
         match &mut it.way {
             Way::Connected { to: Some(to), request: None } => {
-                endpoint.connect(to, private).map_err(failure)?
+                endpoint.connect(to, carried(private)).map_err(failure)?
             }
             Way::Unconnected { to: Some(to), from, wire, .. } => {
                 let name = endpoint.name().map_err(failure)?;
@@ -338,7 +339,7 @@ impl OfiFabric {
         let endpoint = ordered.endpoint().ok_or(Failure::new(CALL, libc::EINVAL))?;
         match &mut it.way {
             Way::Connected { to: None, .. } => {
-                endpoint.accept(private).map_err(failure)?;
+                endpoint.accept(carried(private)).map_err(failure)?;
                 it.phase = Phase::Accepting;
             }
             Way::Unconnected { to: None, wire: Some(wire), peer: Some(peer), .. } => {
@@ -370,7 +371,7 @@ impl OfiFabric {
             Way::Connected { request, .. } => {
                 if let Some(request) = request.take() {
                     // A peer that cannot be told is told by the request's end.
-                    let _ = request.reject(private);
+                    let _ = request.reject(carried(private));
                 }
             }
             Way::Unconnected { wire: Some(wire), .. } => {
@@ -381,5 +382,37 @@ impl OfiFabric {
             }
             Way::Unconnected { .. } => {}
         }
+    }
+}
+
+/// What goes along with a provider's own connection: without the zeros at its end, since not all carry 56 bytes (verbs: 55).
+fn carried(private: &PrivateData) -> &[u8] {
+    let len = private.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &private[..len]
+}
+
+/// The opposite.
+pub(super) fn heard(said: &[u8]) -> PrivateData {
+    let mut bytes = [0; PRIVATE_DATA_MAX];
+    let len = said.len().min(PRIVATE_DATA_MAX);
+    bytes[..len].copy_from_slice(&said[..len]);
+    PrivateData::new(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_at_the_end_of_connection_data_need_not_be_carried() {
+        let mut bytes = [0; PRIVATE_DATA_MAX];
+        bytes[..7].copy_from_slice(b"FBQ1\0\0x");
+        let private = PrivateData::new(&bytes);
+        assert_eq!(carried(&private), b"FBQ1\0\0x");
+        assert_eq!(heard(carried(&private)), private);
+        assert_eq!(*heard(carried(&PrivateData::EMPTY)), [0; PRIVATE_DATA_MAX]);
+        bytes[PRIVATE_DATA_MAX - 1] = 1;
+        assert_eq!(carried(&PrivateData::new(&bytes)), bytes);
+        assert_eq!(*heard(&[7; PRIVATE_DATA_MAX + 40]), [7; PRIVATE_DATA_MAX], "a connection manager pads");
     }
 }

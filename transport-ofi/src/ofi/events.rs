@@ -7,6 +7,7 @@ use rdma_links::fabric::{Cause, ConnectionId, Event, Fabric, Failure, ListenerId
 use rustix::event::{Timespec, epoll};
 use transport_core::SlabKey;
 
+use super::connections::heard;
 use super::hello::{Hello, Kind as HelloKind, Malformed};
 use super::wire::Heard;
 use super::{LISTENER, ListeningWay, OfiFabric, Phase, QUEUE, Way, epoll_failure, failure};
@@ -61,7 +62,7 @@ impl OfiFabric {
         let key: ConnectionId = key.into();
         match event.kind {
             EventKind::Request(_) => {}
-            EventKind::Connected(said) => self.established(key, PrivateData::new(&said)),
+            EventKind::Connected(said) => self.established(key, heard(&said)),
             EventKind::Shutdown => self.disconnected(key, Cause::Peer),
             EventKind::Failed { failure, said } => self.failed(key, failure, &said),
         }
@@ -74,7 +75,7 @@ impl OfiFabric {
             Phase::Connecting if refused || !said.is_empty() => {
                 it.phase = Phase::Over;
                 let rejection = if said.is_empty() { Rejection::NoListener } else { Rejection::Application };
-                let private = PrivateData::new(said);
+                let private = heard(said);
                 self.events.push_back(Event::Rejected { connection: key, rejection, private });
             }
             Phase::Established => self.disconnected(key, Cause::Peer),
