@@ -303,6 +303,7 @@ impl<F: Fabric> RdmaDriver<F> {
         let own = it.own_queues < OWN_QUEUES_MAX || it.info.shared_receives_max == 0;
         let packet_len = if own { options.packet_len } else { options.packet_len.min(SHARED_PACKET_LEN) };
         let reads = it.info.initiator_depth_max.min(it.info.responder_resources_max);
+        let reads = reads.min(self.fabric.reads_max(connection));
         let base = Offer::new(hello);
         let offer = Offer { packet_len, reads: reads.min(base.reads), features: Features::NONE, ..base };
         if !it.expect_packets(packet_len as usize) {

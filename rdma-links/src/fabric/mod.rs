@@ -349,6 +349,12 @@ pub trait Fabric: fmt::Debug + Send {
         None
     }
 
+    /// READs that a connection may have under way at most, either way, beside what its device allows; known before `create_queue`.
+    fn reads_max(&self, connection: ConnectionId) -> u8 {
+        let _ = connection;
+        u8::MAX
+    }
+
     // Devices
 
     /// What a device is. Devices open by themselves with the first connection that goes through them.

@@ -20,6 +20,7 @@ use super::info::Info;
 use super::listener::Request;
 use super::memory::{Buffer, Remote, Splice};
 use super::posting::{Pins, PostError, Posted, Vacant, Work};
+use super::process::Process;
 use super::resident::{Resident, Residents};
 use crate::limits::{GATHER_MAX, POSTED_MAX, PRIVATE_DATA_MAX};
 use crate::sys;
@@ -506,6 +507,20 @@ impl Endpoint {
         self.vacant_sends.take();
         self.posted[slot as usize] = Posted::Read { tag, target, region };
         Ok(())
+    }
+
+    /// Copies from a peer on this host, by the kernel, into a range of a target: a READ that is done when this returns, and of
+    /// which no completion comes. About 0.1 us a KiB.
+    pub fn fetch(
+        &mut self,
+        target: TargetId,
+        into: Range<usize>,
+        from: Remote,
+        process: &Process,
+    ) -> Result<(), PostError> {
+        let it = self.targets.find_mut(target).ok_or(PostError::NoTarget)?;
+        let place = it.frame.get_mut(into).filter(|place| !place.is_empty()).ok_or(PostError::NoTarget)?;
+        process.read(place, from.address).map_err(PostError::Refused)
     }
 
     /// Takes a target back. `None` while a READ into it has not come back, and for a stale id.

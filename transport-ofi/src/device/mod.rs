@@ -10,6 +10,7 @@
 //!     CompletionQueue
 //!     AddressVector  the names of peers, for endpoints without connections
 //!     Endpoint       FI_EP_MSG, connected, or FI_EP_RDM; with everything that is posted to it
+//! Process            a peer on this host, whose memory the kernel copies
 //! ```
 //!
 //! Everything is `Send`; objects that change (`&mut self`) have one owner. Nothing blocks. Providers are asked for
@@ -28,6 +29,7 @@ mod info;
 mod listener;
 mod memory;
 mod posting;
+mod process;
 mod resident;
 mod wake;
 
@@ -42,6 +44,7 @@ pub use info::{At, Info, Kind, Query};
 pub use listener::{Listener, Request};
 pub use memory::{Buffer, Pinned, Reach, Remote, Splice};
 pub use posting::{PostError, Work};
+pub use process::{Process, Witness};
 pub use rdma_links::fabric::TargetId;
 
 /// The process that made an object. A forked child has a copy of the object, and none of the right to close it.

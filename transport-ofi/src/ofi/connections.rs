@@ -19,7 +19,8 @@ use super::{
     failure,
 };
 use crate::device::{
-    self, AddressVector, CompletionQueue, Endpoint, EventQueue, Info, Kind, Listener, Queues, Request,
+    self, AddressVector, CompletionQueue, Endpoint, EventQueue, Info, Kind, Listener, Process, Queues,
+    Request, Witness,
 };
 use crate::options::OfiOptions;
 
@@ -123,6 +124,7 @@ impl OfiFabric {
             ordered: None,
             queue: CompletionsOf::None,
             vector: None,
+            process: None,
             is_ready: false,
             is_waiting: false,
         })
@@ -207,8 +209,12 @@ impl OfiFabric {
         let found = self.chooser.for_answering(&provider, local, &options);
         let found = found.and_then(|info| Ok((self.device_of(&info, Kind::Unconnected)?, info)));
         let Ok((device, info)) = found else { return self.destroy(connection) };
+        let fetches = self.devices.find(device).is_some_and(|device| device.fetches == Some(true));
+        let witness = hello.witness.filter(|_| fetches);
         if let Some(it) = self.connections.find_mut(connection) {
             (it.device, it.info) = (Some(device), Some(info));
+            // Whoever cannot be read from has sent in packets what he would have had READ.
+            it.process = witness.and_then(|witness| Process::open(witness).ok());
         }
         self.say_request(listener, connection, device, from, hello.private);
     }
@@ -296,7 +302,10 @@ impl OfiFabric {
             (None, Some(at)) => CompletionsOf::Device(at, completions),
             (None, None) => CompletionsOf::None,
         };
-        let ordered = Ordered::new(endpoint, shape);
+        let mut ordered = Ordered::new(endpoint, shape);
+        if let Some(process) = it.process.take() {
+            ordered.fetch_from(process);
+        }
         let limits = ordered.limits();
         (it.ordered, it.queue, it.vector) = (Some(ordered), queue, vector.take());
         Ok(limits)
@@ -304,6 +313,7 @@ impl OfiFabric {
 
     pub(super) fn ask(&mut self, connection: ConnectionId, private: &PrivateData) -> Result<(), Failure> {
         const CALL: &str = "fi_connect";
+        let witness = self.witness(connection);
         let it = self.find(connection, CALL)?;
         let endpoint = it.ordered.as_mut().filter(|_| it.phase == Phase::Open).and_then(Ordered::endpoint);
         let endpoint = endpoint.ok_or(Failure::new(CALL, libc::EINVAL))?;
@@ -319,6 +329,7 @@ impl OfiFabric {
                     kind: HelloKind::Ask,
                     provider,
                     name: name.as_bytes().to_vec(),
+                    witness,
                     private: *private,
                 });
                 *wire = Some(dialled);
@@ -352,6 +363,7 @@ impl OfiFabric {
                     kind: HelloKind::Yes,
                     provider,
                     name: name.as_bytes().to_vec(),
+                    witness: ordered.fetches().then(Witness::here),
                     private: *private,
                 });
                 it.phase = Phase::Accepting;
@@ -376,7 +388,13 @@ impl OfiFabric {
             }
             Way::Unconnected { wire: Some(wire), .. } => {
                 let provider = listener.map(|it| it.provider.clone()).unwrap_or_default();
-                wire.say(&Hello { kind: HelloKind::No, provider, name: Vec::new(), private: *private });
+                wire.say(&Hello {
+                    kind: HelloKind::No,
+                    provider,
+                    name: Vec::new(),
+                    witness: None,
+                    private: *private,
+                });
                 // Short, and the first thing said: it leaves at once.
                 let _ = wire.progress();
             }

@@ -11,7 +11,7 @@ use super::connections::heard;
 use super::hello::{Hello, Kind as HelloKind, Malformed};
 use super::wire::Heard;
 use super::{LISTENER, ListeningWay, OfiFabric, Phase, QUEUE, Way, epoll_failure, failure};
-use crate::device::{self, Address, EventKind};
+use crate::device::{self, Address, EventKind, Process};
 use crate::limits::{ACCEPT_AGAIN_AFTER, EVENTS_PER_LOOK, GUEST_TIMEOUT, GUESTS_MAX, LOOK_MAX};
 
 impl OfiFabric {
@@ -165,7 +165,6 @@ impl OfiFabric {
         }
     }
 
-    /// Guests who have not said who they are have had their time.
     /// Without descriptors nobody can be taken. Whoever has come waits until there are some, and wakes nobody meanwhile.
     fn stop_listening(&mut self, listener: ListenerId) {
         let Some(it) = self.listeners.find(listener) else { return };
@@ -190,6 +189,7 @@ impl OfiFabric {
         }
     }
 
+    /// Guests who have not said who they are have had their time.
     pub(super) fn see_guests_out(&mut self, now: Instant) {
         while let Some((oldest, until)) = self.guests.front().copied() {
             match until {
@@ -248,6 +248,21 @@ impl OfiFabric {
             }
             HelloKind::Ask => self.end_wire(key, stranger(Malformed::Field)),
             HelloKind::Yes => {
+                if let Some(witness) = hello.witness {
+                    match Process::open(witness) {
+                        Ok(process) => {
+                            if let Some(ordered) = &mut it.ordered {
+                                ordered.fetch_from(process);
+                            }
+                        }
+                        Err(errno) => {
+                            if let Some(device) = it.device.and_then(|device| self.devices.find_mut(device)) {
+                                device.fetches = Some(false);
+                            }
+                            return self.end_wire(key, unreadable(errno));
+                        }
+                    }
+                }
                 let name = Address::from_bytes(&hello.name);
                 let vector = it.vector.as_mut();
                 let endpoint = it.ordered.as_mut().and_then(|ordered| ordered.endpoint());
@@ -353,6 +368,14 @@ fn stranger(malformed: Malformed) -> Failure {
         Malformed::Field => ("the peer's hello makes no sense".to_owned(), "use releases that agree"),
     };
     Failure { words: Some(words), remedy: Some(remedy.to_owned()), ..Failure::new("the hello", libc::EPROTO) }
+}
+
+/// The listener can read from us, but we cannot read from it.
+fn unreadable(errno: i32) -> Failure {
+    let words = "the listener's memory cannot be read, and the next attempt goes without".to_owned();
+    let remedy =
+        "for long parts to be faster: the same user, the same PID namespace, and kernel.yama.ptrace_scope=0";
+    Failure { words: Some(words), remedy: Some(remedy.to_owned()), ..Failure::new("process_vm_readv", errno) }
 }
 
 const REMEDY: &str = "check the port, and that both URLs name the same provider";

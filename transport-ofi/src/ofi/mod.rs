@@ -37,9 +37,10 @@ use rustix::event::epoll;
 use transport_core::{Armed, FrameMut, Slab, SlabKey};
 
 use crate::device::{
-    self, Address, AddressVector, Batch, CompletionQueue, EventQueue, Info, Kind, Listener, Request,
+    self, Address, AddressVector, Batch, CompletionQueue, EventQueue, Info, Kind, Listener, Process, Request,
+    Witness,
 };
-use crate::limits::{POLL_BATCH, POLL_BUSY, POLL_PAUSE_MAX, POLL_PAUSE_MIN};
+use crate::limits::{FETCHES_MAX, POLL_BATCH, POLL_BUSY, POLL_PAUSE_MAX, POLL_PAUSE_MIN};
 use crate::options::OfiOptions;
 use crate::sys::Library;
 use choose::Chooser;
@@ -68,9 +69,9 @@ pub struct OfiFabric {
     leaving: Vec<ConnectionId>,
     /// Connections that were accepted and have not said who they are, the oldest first, and until when they may.
     guests: VecDeque<(ConnectionId, Option<Instant>)>,
-    batch: Batch,
     /// Listeners that had no descriptor for whoever came, and when they are to try again.
     deaf: Vec<(ListenerId, Option<Instant>)>,
+    batch: Batch,
     /// As far as anybody has told, and when something last happened.
     now: Option<Instant>,
     stirred: Option<Instant>,
@@ -114,6 +115,8 @@ struct Connection {
     ordered: Option<Ordered>,
     queue: CompletionsOf,
     vector: Option<AddressVector>,
+    /// The dialler, where READs are copies by the kernel.
+    process: Option<Process>,
     is_ready: bool,
     is_waiting: bool,
 }
@@ -190,10 +193,10 @@ impl OfiFabric {
             meeting: Vec::new(),
             leaving: Vec::new(),
             guests: VecDeque::new(),
+            deaf: Vec::new(),
             batch: Batch::new(),
             now: None,
             stirred: None,
-            deaf: Vec::new(),
         })
     }
 
@@ -211,6 +214,12 @@ impl OfiFabric {
         if ordered.is_waiting() && !std::mem::replace(&mut it.is_waiting, true) {
             self.waiting.push(key);
         }
+    }
+
+    /// What a dialler's hello says of this process, where the listener may want to read from it.
+    fn witness(&self, connection: ConnectionId) -> Option<Witness> {
+        let device = self.connections.find(connection).and_then(|it| self.devices.find(it.device?))?;
+        (device.fetches.is_some() && self.reads_max(connection) > 0).then(Witness::here)
     }
 
     /// Gives back what is due, up to `budget`: how many.
@@ -246,6 +255,7 @@ impl OfiFabric {
                             break;
                         }
                     }
+                    let is_last = batch.is_last();
                     for completion in &mut *batch {
                         fetched += 1;
                         let Some(cookie) = completion.cookie() else {
@@ -264,10 +274,13 @@ impl OfiFabric {
                             ready.push(key);
                         }
                     }
+                    // To see it empty would cost two system calls by tcp and rxm, before the answer to what has come.
+                    if is_last {
+                        break;
+                    }
                 }
             }
         }
-                    let is_last = batch.is_last();
         for device in lost {
             if let Some(it) = self.devices.find_mut(device) {
                 it.is_lost = true;
@@ -286,10 +299,6 @@ impl OfiFabric {
             let mut failed = false;
             let Self { connections, ready, batch, .. } = self;
             let Some(it) = connections.find_mut(key) else { continue };
-                    // To see it empty would cost two system calls by tcp and rxm, before the answer to what has come.
-                    if is_last {
-                        break;
-                    }
             let (CompletionsOf::Own(queue), Some(ordered)) = (&mut it.queue, &mut it.ordered) else {
                 continue;
             };
@@ -305,10 +314,14 @@ impl OfiFabric {
                         break;
                     }
                 }
+                let is_last = batch.is_last();
                 for completion in &mut *batch {
                     fetched += 1;
                     failed |= completion.cookie().is_none();
                     ordered.retire(completion);
+                }
+                if is_last {
+                    break;
                 }
             }
             if ordered.has_due() && !std::mem::replace(&mut it.is_ready, true) {
@@ -326,15 +339,11 @@ impl OfiFabric {
         let mut any = false;
         let mut waiting = std::mem::take(&mut self.waiting);
         let mut at = 0;
-                let is_last = batch.is_last();
         while at < waiting.len() {
             let key = waiting[at];
             let mut keep = false;
             if let Some(it) = self.connections.find_mut(key)
                 && let Some(ordered) = &mut it.ordered
-                if is_last {
-                    break;
-                }
             {
                 any |= ordered.retry();
                 it.is_waiting = ordered.is_waiting();
@@ -489,6 +498,17 @@ impl Fabric for OfiFabric {
         }
     }
 
+    fn reads_max(&self, connection: ConnectionId) -> u8 {
+        let Some(it) = self.connections.find(connection) else { return 0 };
+        let Some(device) = it.device.and_then(|device| self.devices.find(device)) else { return 0 };
+        match device.fetches {
+            None => u8::MAX,
+            // The dialler hears of the listener later.
+            Some(true) if it.process.is_some() || it.listener.is_none() => FETCHES_MAX,
+            Some(_) => 0,
+        }
+    }
+
     fn device(&self, device: DeviceId) -> Option<&DeviceInfo> {
         self.devices.find(device).map(|device| &device.info)
     }
@@ -619,6 +639,9 @@ impl Fabric for OfiFabric {
     fn advance(&mut self, now: Instant) {
         self.now = Some(now);
         self.see_guests_out(now);
+        if !self.deaf.is_empty() {
+            self.listen_again(now);
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -645,9 +668,6 @@ impl fmt::Debug for OfiFabric {
 }
 
 /// Posts to one connection's endpoint.
-        if !self.deaf.is_empty() {
-            self.listen_again(now);
-        }
 #[derive(Debug)]
 pub struct OfiSender<'a> {
     ordered: &'a mut Ordered,

@@ -6,8 +6,8 @@ use std::fmt;
 use rdma_links::fabric::{DeviceInfo, Memory};
 
 use super::failure;
-use crate::device::{CompletionQueue, Domain, Info, Kind};
-use crate::limits::{COMPLETIONS_MAX, REQUESTS_MAX};
+use crate::device::{CompletionQueue, Domain, Info, Kind, Process, Witness};
+use crate::limits::{COMPLETIONS_MAX, FETCHES_MAX, REQUESTS_MAX};
 use rdma_links::fabric::Failure;
 
 /// An opened domain.
@@ -16,6 +16,8 @@ pub(super) struct OpenDevice {
     pub(super) info: DeviceInfo,
     pub(super) memory: Memory,
     pub(super) is_lost: bool,
+    /// Where READs are copies by the kernel: whether that goes, as far as anybody has tried.
+    pub(super) fetches: Option<bool>,
     /// Which of the fabric's networks it is of.
     pub(super) network: usize,
     pub(super) kind: Kind,
@@ -37,8 +39,21 @@ impl OpenDevice {
     ) -> Result<Self, Failure> {
         let domain = Domain::open(fabric, info).map_err(failure)?;
         // Providers have no such limit, or keep to theirs by making requests wait. But who READs over shared memory holds the lock
-        // of the other's queue meanwhile (shm 1.17), and if he is killed then, the other spins for ever: no READs there.
-        let reads = if fabric.shares_memory() || !info.reads() { 0 } else { u8::MAX };
+        // of the other's queue meanwhile (shm 1.17), and if he is killed then, the other spins for ever: there the kernel is asked,
+        // if it does that at all (containers may forbid it).
+        let tried = || info.reads_by_address() && Process::open(Witness::here()).is_ok();
+        let fetches = fabric.shares_memory().then(tried);
+        let reads = match fetches {
+            _ if !info.reads() => 0,
+            None => u8::MAX,
+            Some(goes) => {
+                if goes {
+                    FETCHES_MAX
+                } else {
+                    0
+                }
+            }
+        };
         Ok(Self {
             queues: Vec::new(),
             info: DeviceInfo {
@@ -52,6 +67,7 @@ impl OpenDevice {
             },
             memory: domain.view(),
             is_lost: false,
+            fetches,
             network,
             kind,
             domain,

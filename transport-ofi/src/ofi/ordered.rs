@@ -12,7 +12,7 @@ use rdma_links::fabric::{
 use rdma_links::limits::{INLINE_MAX, UNSIGNALED_MAX};
 use transport_core::{FrameMut, SlabKey};
 
-use crate::device::{self, Completion, Endpoint};
+use crate::device::{self, Completion, Endpoint, Process};
 use crate::sys;
 
 /// An endpoint, and what was asked of it.
@@ -26,6 +26,8 @@ pub(super) struct Ordered {
     /// Whether the first word was said, and heard.
     knocked: bool,
     answered: bool,
+    /// The peer, where READs are copies by the kernel.
+    process: Option<Process>,
 
     /// Asked for and not given back; `first_send` is the number of the first, by which the endpoint knows it.
     sends: VecDeque<Sent>,
@@ -95,6 +97,7 @@ impl Ordered {
             stands: false,
             knocked: false,
             answered: false,
+            process: None,
             sends: VecDeque::with_capacity(limits.sends),
             first_send: 0,
             done: 0,
@@ -118,6 +121,15 @@ impl Ordered {
 
     pub(super) fn endpoint(&mut self) -> Option<&mut Endpoint> {
         self.endpoint.as_mut()
+    }
+
+    /// READs are copied from this process from here on, and not asked of the provider.
+    pub(super) fn fetch_from(&mut self, process: Process) {
+        self.process = Some(process);
+    }
+
+    pub(super) const fn fetches(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Says a first word to the peer, of no bytes, and hears his. Before that, providers that connect at the first message have no
@@ -255,6 +267,17 @@ impl Ordered {
         mark: Mark,
     ) -> Result<(), PostError> {
         self.check_room()?;
+        if let (Some(process), Some(endpoint)) = (&self.process, &mut self.endpoint)
+            && self.stands
+        {
+            let tried = match endpoint.fetch(target, into, from, process) {
+                Ok(()) => Tried::Done,
+                Err(device::PostError::Refused(errno)) => Tried::Refused(fetch_status(errno), None),
+                Err(_) => return Err(PostError::NoTarget),
+            };
+            self.push(mark, Some(target), tried);
+            return Ok(());
+        }
         let tag = self.next_send();
         let wait = |into| Tried::NoRoom(Waiting::Read { target, into, from });
         let tried = match self.ready() {
@@ -560,6 +583,15 @@ fn status(errno: i32) -> Status {
         // The connection is gone, which is not the request's fault.
         sys::FI_ENOTCONN | sys::FI_ECONNRESET | sys::FI_ECONNABORTED | sys::FI_ESHUTDOWN => Status::Flushed,
         other => Status::Other(other),
+    }
+}
+
+/// The same for an errno of the kernel's copy.
+fn fetch_status(errno: i32) -> Status {
+    match errno {
+        libc::ESRCH => Status::Flushed,
+        libc::EFAULT | libc::EPERM => Status::RemoteAccess,
+        other => Status::Other(other as u32),
     }
 }
 

@@ -231,7 +231,13 @@ mod tests {
 
     fn ask() -> Hello {
         let private = PrivateData::new(b"private");
-        Hello { kind: Kind::Ask, provider: "shm".to_owned(), name: b"fi_shm://1".to_vec(), private }
+        Hello {
+            kind: Kind::Ask,
+            provider: "shm".to_owned(),
+            name: b"fi_shm://1".to_vec(),
+            witness: None,
+            private,
+        }
     }
 
     #[test]
