@@ -43,6 +43,8 @@ impl Measure {
 
     fn command(&self, kind: Kind, ip: IpAddr) -> Command {
         let mut command = Command::new(NAME);
+        // One of the libraries that libfabric links (libinfinipath) writes a file into the directory at each signal it gets.
+        command.env("IPATH_NO_BACKTRACE", "1");
         command.args(["-p", &self.place.provider, "-e", &kind.name().to_lowercase()]);
         command.args(["-I", &self.count.to_string(), "-S", &self.bytes.to_string()]);
         if ip.is_ipv6() {
