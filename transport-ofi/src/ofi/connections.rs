@@ -302,7 +302,9 @@ impl OfiFabric {
             (None, Some(at)) => CompletionsOf::Device(at, completions),
             (None, None) => CompletionsOf::None,
         };
-        let mut ordered = Ordered::new(endpoint, shape);
+        // Connections tell their end besides, and who has a queue alone is known by it.
+        let is_named = matches!((&it.way, at), (Way::Unconnected { .. }, Some(_)));
+        let mut ordered = Ordered::new(endpoint, shape, is_named);
         if let Some(process) = it.process.take() {
             ordered.fetch_from(process);
         }

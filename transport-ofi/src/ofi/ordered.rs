@@ -21,6 +21,8 @@ pub(super) struct Ordered {
     /// `None` once it is closed.
     endpoint: Option<Endpoint>,
     limits: QueueLimits,
+    /// Whether what is injected completes as other sends do, so that a failure has a name.
+    is_named: bool,
     /// Whether the peer can be sent to.
     stands: bool,
     /// Whether the first word was said, and heard.
@@ -83,7 +85,8 @@ enum Tried {
 
 impl Ordered {
     /// Around an endpoint that was made with [`shape()`]. It neither sends nor gives out what has arrived before it stands.
-    pub(super) fn new(endpoint: Endpoint, shape: &QueueShape) -> Self {
+    /// `is_named`: nobody else would tell whose it was when something that was injected fails.
+    pub(super) fn new(endpoint: Endpoint, shape: &QueueShape, is_named: bool) -> Self {
         let its = endpoint.limits();
         let limits = QueueLimits {
             sends: its.sends,
@@ -94,6 +97,7 @@ impl Ordered {
         Self {
             endpoint: Some(endpoint),
             limits,
+            is_named,
             stands: false,
             knocked: false,
             answered: false,
@@ -149,7 +153,8 @@ impl Ordered {
         }
         if !self.knocked && (goes_first || self.answered) {
             let endpoint = self.endpoint.as_mut().ok_or(Failure::new(CALL, libc::ENOTCONN))?;
-            match endpoint.inject(&[]) {
+            // Of its completion, if there is one, nothing need be heard.
+            match if self.is_named { endpoint.copy(&[], u32::MAX) } else { endpoint.inject(&[]) } {
                 Ok(()) => self.knocked = true,
                 Err(device::PostError::Full) => {}
                 Err(error) => return Err(Failure::new(CALL, refusal(error).errno())),
@@ -185,13 +190,14 @@ impl Ordered {
             return Err(PostError::TooLarge);
         }
         self.check_room()?;
+        let name = self.is_named.then(|| self.next_send());
         let tried = match self.ready() {
             Err(Some(refused)) => Tried::Refused(refused, None),
             Err(None) => self.wait_with(bytes),
-            Ok(endpoint) => match endpoint.inject(bytes) {
-                Ok(()) => Tried::Done,
+            Ok(endpoint) => match inject(endpoint, bytes, name) {
                 Err(device::PostError::Full) => self.wait_with(bytes),
                 Err(error) => Tried::Refused(refusal(error), None),
+                Ok(tried) => tried,
             },
         };
         self.push(mark, None, tried);
@@ -347,11 +353,11 @@ impl Ordered {
             let place = self.sends.len() - self.waiting.len() - 1;
             let tag = self.first_send.wrapping_add(place as u32);
             let tried = match waiting {
-                Waiting::Copy { bytes } => match endpoint.inject(&bytes) {
+                Waiting::Copy { bytes } => match inject(endpoint, &bytes, self.is_named.then_some(tag)) {
                     Err(device::PostError::Full) => Tried::NoRoom(Waiting::Copy { bytes }),
                     result => {
                         self.spare_copies.push(bytes);
-                        result.map_or_else(|error| Tried::Refused(refusal(error), None), |()| Tried::Done)
+                        result.unwrap_or_else(|error| Tried::Refused(refusal(error), None))
                     }
                 },
                 Waiting::Packet { buffer, len, mut splices } => {
@@ -561,6 +567,14 @@ impl Ordered {
     /// Whether nothing is left to give back.
     pub(super) fn is_empty(&self) -> bool {
         self.sends.is_empty() && self.receives.is_empty()
+    }
+}
+
+/// Sends bytes that are copied, by a name where there is to be one.
+fn inject(endpoint: &mut Endpoint, bytes: &[u8], name: Option<u32>) -> Result<Tried, device::PostError> {
+    match name {
+        Some(tag) => endpoint.copy(bytes, tag).map(|()| Tried::Posted),
+        None => endpoint.inject(bytes).map(|()| Tried::Done),
     }
 }
 
