@@ -20,6 +20,9 @@ use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, CachePadded, Ordering, 
 /// Values per segment: 32 frames of 72 bytes are 2.3 KiB.
 const SEGMENT: usize = if cfg!(loom) { 2 } else { 32 };
 
+/// Messages, or bytes where messages are weighed, that a reader takes at most before its writer's peer may learn of them.
+const ROOM_STEP_MAX: u64 = 64;
+
 /// Empty segments that a queue keeps for reuse; 64 of them hold 2,048 parts.
 const SPARE_MAX: u64 = 64;
 
@@ -226,12 +229,13 @@ impl<T> Writer<T> {
         hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen))
     }
 
-    /// The room as of now, seen in steps of half the mark, as libzmq's pipes tell of it: a peer that was stopped goes on for a
-    /// stretch, and a reader that takes a message now and then does not move a chain of queues each time. An empty queue
-    /// always has room, since less than a step goes unseen.
+    /// The room as of now, seen in steps of half the mark, as libzmq's pipes tell of it, and of [`ROOM_STEP_MAX`] at most, or a
+    /// full stream would lose a quarter of its window: a peer that was stopped goes on for a stretch, and a reader that
+    /// takes a message now and then does not move a chain of queues each time. An empty queue always has room, since less
+    /// than a step goes unseen.
     pub(crate) fn room_in_steps(&mut self, hwm: u64) -> u64 {
         let taken = self.shared.taken.load(Ordering::Acquire);
-        let seen = taken - taken % low_water_mark(hwm);
+        let seen = taken - taken % low_water_mark(hwm).min(ROOM_STEP_MAX);
         // Under another mark more may have been seen than whole steps of this one.
         if seen.wrapping_sub(self.taken_seen) as i64 > 0 {
             self.taken_seen = seen;
