@@ -59,6 +59,9 @@ pub(crate) const GUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause of a listener that has no descriptor for whoever comes: until it is over, nobody wakes it.
 pub(crate) const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
+/// Peers in a row whose memory cannot be read, after which parts go in packets to and from all of the device's new peers.
+pub(crate) const UNREADABLE_MAX: u32 = 2;
+
 /// When the witness of a silent peer's life is asked for a sign, how long between two, and how often in vain before the peer
 /// counts as gone: 25 s together.
 pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);

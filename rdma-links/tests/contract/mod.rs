@@ -78,6 +78,7 @@ macro_rules! contract {
                 the_listener_reads_as_well_as_the_dialler,
                 memory_that_no_pool_has_is_registered_for_the_one_use,
                 a_read_without_a_place_to_land_is_refused,
+                nothing_is_read_of_a_link_that_has_ended,
             }
             errors {
                 disconnecting_flushes_what_is_posted_and_says_when_all_is_back,

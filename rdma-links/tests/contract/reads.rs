@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rdma_links::fabric::{Fabric, PostError, Reach, Remote, Sender, Status, Work};
+use rdma_links::fabric::{Event, Fabric, PostError, Reach, Remote, Sender, Status, Work};
 use transport_core::{Frame, FrameMut};
 
 use super::ends::{Client, Couple, Place, Server, mark, quiet};
@@ -108,6 +108,36 @@ pub(crate) fn a_key_dies_with_its_pin<P: Place>() {
     let is_refused = refused.status == Status::RemoteAccess;
     assert!(is_refused || !P::QUEUE_PAIRS && refused.status != Status::Success, "{refused:?}");
     assert!(matches!(refused.work, Work::Read { tag: 9, .. }));
+}
+
+/// A reader that has not heard yet that its link has ended gets nothing: what it was told of may hold other bytes by now.
+pub(crate) fn nothing_is_read_of_a_link_that_has_ended<P: Place>() {
+    for destroys in [false, true] {
+        let mut couple = Couple::<P>::new();
+        let memory = couple.two.server.memory(couple.server_device);
+        let source = memory.pin(Frame::from(vec![7; 1 << 20]), Reach::Peer).unwrap();
+        let server = &mut couple.two.server.fabric;
+        if destroys {
+            server.destroy(couple.accepted);
+        } else {
+            server.disconnect(couple.accepted);
+        }
+        {
+            let mut sender = couple.sender();
+            let target = sender.lend(FrameMut::own(4096).unwrap());
+            sender.read(target, 0..4096, source.remote(), mark(9)).unwrap();
+        }
+        let dialled = couple.dialled;
+        let read = couple.two.until("the READ to come back", |two| {
+            let client = &mut two.client;
+            let is_end = |event: &Event| matches!(event, Event::Disconnected { connection, .. } if *connection == dialled);
+            if client.events.iter().any(is_end) {
+                client.fabric.disconnect(dialled);
+            }
+            client.completed.drain(..).find(|it| matches!(it.work, Work::Read { .. }))
+        });
+        assert_ne!(read.status, Status::Success, "{read:?}");
+    }
 }
 
 pub(crate) fn a_read_without_a_place_to_land_is_refused<P: Place>() {

@@ -44,7 +44,7 @@ pub use info::{At, Info, Kind, Query};
 pub use listener::{Listener, Request};
 pub use memory::{Buffer, Pinned, Reach, Remote, Splice};
 pub use posting::{PostError, Work};
-pub use process::{Process, Witness};
+pub use process::{Process, Standing, Witness};
 pub use rdma_links::fabric::TargetId;
 
 /// The process that made an object. A forked child has a copy of the object, and none of the right to close it.

@@ -3,10 +3,10 @@
 //! Knows no endpoints.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a process tells of itself, so that another one can make sure that it reads this process and no other: where in its memory
-/// there is which word, which nobody guesses.
+/// What one end of a link tells of itself, so that the other can make sure that it reads this process and no other, and while the
+/// link stands: where in its memory there is which word, which nobody guesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Witness {
     pid: u32,
@@ -20,20 +20,6 @@ impl Witness {
     /// Bytes of one.
     pub const LEN: usize = 4 + 8 + WORD;
 
-    /// This process's.
-    pub fn here() -> Self {
-        static HERE: OnceLock<Box<[u8; WORD]>> = OnceLock::new();
-        let word = HERE.get_or_init(|| {
-            // Seeded by the system; what it makes of its seed and nothing else is as random as a hash can be.
-            let half = || RandomState::new().build_hasher().finish().to_ne_bytes();
-            let mut word = [0; WORD];
-            word[..WORD / 2].copy_from_slice(&half());
-            word[WORD / 2..].copy_from_slice(&half());
-            Box::new(word)
-        });
-        Self { pid: std::process::id(), address: word.as_ptr().addr() as u64, word: **word }
-    }
-
     /// As it goes over a wire.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -43,12 +29,45 @@ impl Witness {
         bytes
     }
 
-    /// The opposite. `None` for another length.
+    /// The opposite. `None` for another length, and for a word of zeros, which is one that is no more.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (pid, rest) = bytes.split_first_chunk()?;
         let (address, word) = rest.split_first_chunk()?;
         let (pid, address) = (u32::from_le_bytes(*pid), u64::from_le_bytes(*address));
-        Some(Self { pid, address, word: word.try_into().ok()? })
+        let word: [u8; WORD] = word.try_into().ok()?;
+        (word != [0; WORD]).then_some(Self { pid, address, word })
+    }
+}
+
+/// The word of one end of a link, for as long as its peer may read. Dropped, it is no more: a copy that is made afterwards, by a
+/// peer that was held up, is worth nothing to it, whatever its memory holds by then.
+#[derive(Debug)]
+pub struct Standing(Box<[AtomicU64; 2]>);
+
+impl Standing {
+    /// A new word.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        // Seeded by the system; what it makes of its seed and nothing else is as random as a hash can be.
+        let half = || AtomicU64::new(RandomState::new().build_hasher().finish().max(1));
+        Self(Box::new([half(), half()]))
+    }
+
+    /// What the peer is to know.
+    pub fn witness(&self) -> Witness {
+        let mut word = [0; WORD];
+        for (half, it) in word.chunks_exact_mut(WORD / 2).zip(self.0.iter()) {
+            half.copy_from_slice(&it.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        Witness { pid: std::process::id(), address: self.0.as_ptr().addr() as u64, word }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        // Before whatever the caller does next to the memory that its peer could read.
+        self.0.iter().for_each(|half| half.store(0, Ordering::SeqCst));
+        std::sync::atomic::fence(Ordering::SeqCst);
     }
 }
 
@@ -77,7 +96,8 @@ impl Process {
             libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() },
             libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: WORD },
         ];
-        // The word in the same call, so that it is of the same process.
+        // The word in the same call and behind the bytes, so that it is of the same process, and of a link that stood when they had
+        // been copied.
         let remote = [theirs(from, into.len()), theirs(self.0.address, WORD)];
         // SAFETY: the kernel writes to `into` and `word`, whose lengths it is given, and to nothing else; the other process's
         // addresses are its to check.
@@ -97,9 +117,12 @@ mod tests {
 
     #[test]
     fn a_witness_survives_the_wire() {
-        let here = Witness::here();
+        let (standing, other) = (Standing::new(), Standing::new());
+        let here = standing.witness();
         assert_eq!(Witness::from_bytes(&here.to_bytes()), Some(here));
-        assert_eq!(Witness::here(), here);
+        assert_eq!(standing.witness(), here);
+        assert_ne!(other.witness().word, here.word);
+        assert_eq!(Witness::from_bytes(&Witness { word: [0; WORD], ..here }.to_bytes()), None);
         for len in (0..Witness::LEN).chain([Witness::LEN + 1]) {
             assert_eq!(Witness::from_bytes(&vec![0; len]), None, "{len}");
         }
@@ -107,7 +130,8 @@ mod tests {
 
     #[test]
     fn memory_is_read_where_it_is_and_nowhere_else() {
-        let process = Process::open(Witness::here()).unwrap();
+        let standing = Standing::new();
+        let process = Process::open(standing.witness()).unwrap();
         let bytes: Vec<u8> = (0..100_000_u32).map(|at| at as u8).collect();
         let mut copy = vec![0; bytes.len()];
         process.read(&mut copy, bytes.as_ptr().addr() as u64).unwrap();
@@ -117,8 +141,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_copied_after_the_link_has_ended_is_worth_nothing() {
+        let (standing, another) = (Standing::new(), Standing::new());
+        let (process, other) = (standing.witness(), another.witness());
+        let (process, other) = (Process::open(process).unwrap(), Process::open(other).unwrap());
+        let (bytes, mut copy) = ([7_u8; 100], [0; 100]);
+        let at = bytes.as_ptr().addr() as u64;
+        drop(standing);
+        assert!(process.read(&mut copy, at).is_err());
+        assert_eq!(other.read(&mut copy, at), Ok(()), "the other link stands");
+        assert_eq!(copy, bytes);
+    }
+
+    #[test]
     fn another_process_of_that_number_is_not_taken_for_the_one() {
-        let here = Witness::here();
+        let standing = Standing::new();
+        let here = standing.witness();
         let mut word = here.word;
         word[3] ^= 1;
         assert_eq!(Process::open(Witness { word, ..here }).unwrap_err(), libc::ESRCH);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::device::{
     self, AddressVector, CompletionQueue, Endpoint, EventQueue, Info, Kind, Listener, Process, Queues,
-    Request, Witness,
+    Request,
 };
 use crate::options::OfiOptions;
 
@@ -210,7 +210,9 @@ impl OfiFabric {
         let found = found.and_then(|info| Ok((self.device_of(&info, Kind::Unconnected)?, info)));
         let Ok((device, info)) = found else { return self.destroy(connection) };
         let fetches = self.devices.find(device).is_some_and(|device| device.fetches == Some(true));
-        let witness = hello.witness.filter(|_| fetches);
+        // A stranger from another host has no memory here, and would only find out by our answer what somebody else's holds.
+        let is_here = from.ip().is_loopback() || local.is_some_and(|local| local.ip() == from.ip());
+        let witness = hello.witness.filter(|_| fetches && is_here);
         if let Some(it) = self.connections.find_mut(connection) {
             (it.device, it.info) = (Some(device), Some(info));
             // Whoever cannot be read from has sent in packets what he would have had READ.
@@ -308,6 +310,9 @@ impl OfiFabric {
         if let Some(process) = it.process.take() {
             ordered.fetch_from(process);
         }
+        if device.fetches.is_some() {
+            ordered.only_fetch();
+        }
         let limits = ordered.limits();
         (it.ordered, it.queue, it.vector) = (Some(ordered), queue, vector.take());
         Ok(limits)
@@ -349,6 +354,7 @@ impl OfiFabric {
         let it = self.find(connection, CALL)?;
         let ordered = it.ordered.as_mut().filter(|_| it.phase == Phase::Open);
         let ordered = ordered.ok_or(Failure::new(CALL, libc::EINVAL))?;
+        let witness = ordered.fetches().then(|| ordered.witness());
         let endpoint = ordered.endpoint().ok_or(Failure::new(CALL, libc::EINVAL))?;
         match &mut it.way {
             Way::Connected { to: None, .. } => {
@@ -365,7 +371,7 @@ impl OfiFabric {
                     kind: HelloKind::Yes,
                     provider,
                     name: name.as_bytes().to_vec(),
-                    witness: ordered.fetches().then(Witness::here),
+                    witness,
                     private: *private,
                 });
                 it.phase = Phase::Accepting;

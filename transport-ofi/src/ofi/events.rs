@@ -12,7 +12,9 @@ use super::hello::{Hello, Kind as HelloKind, Malformed};
 use super::wire::Heard;
 use super::{LISTENER, ListeningWay, OfiFabric, Phase, QUEUE, Way, epoll_failure, failure};
 use crate::device::{self, Address, EventKind, Process};
-use crate::limits::{ACCEPT_AGAIN_AFTER, EVENTS_PER_LOOK, GUEST_TIMEOUT, GUESTS_MAX, LOOK_MAX};
+use crate::limits::{
+    ACCEPT_AGAIN_AFTER, EVENTS_PER_LOOK, GUEST_TIMEOUT, GUESTS_MAX, LOOK_MAX, UNREADABLE_MAX,
+};
 
 impl OfiFabric {
     /// Reads what event queues have, one look's worth.
@@ -249,14 +251,22 @@ impl OfiFabric {
             HelloKind::Ask => self.end_wire(key, stranger(Malformed::Field)),
             HelloKind::Yes => {
                 if let Some(witness) = hello.witness {
+                    let device = it.device.and_then(|device| self.devices.find_mut(device));
+                    // Only who was told a witness has one to tell.
+                    let Some(device) = device.filter(|device| device.fetches == Some(true)) else {
+                        return self.end_wire(key, stranger(Malformed::Field));
+                    };
                     match Process::open(witness) {
                         Ok(process) => {
+                            device.unreadable = 0;
                             if let Some(ordered) = &mut it.ordered {
                                 ordered.fetch_from(process);
                             }
                         }
                         Err(errno) => {
-                            if let Some(device) = it.device.and_then(|device| self.devices.find_mut(device)) {
+                            // One may have been killed just now. If it is so again, it is the system that forbids it.
+                            device.unreadable += 1;
+                            if device.unreadable >= UNREADABLE_MAX {
                                 device.fetches = Some(false);
                             }
                             return self.end_wire(key, unreadable(errno));

@@ -119,7 +119,7 @@ mod tests {
             kind: Kind::Ask,
             provider: "tcp;ofi_rxm".to_owned(),
             name: b"fi_shm://1234:0:7".to_vec(),
-            witness: Some(Witness::here()),
+            witness: Witness::from_bytes(&[7; Witness::LEN]),
             private: PrivateData::new(&[7; 56]),
         }
     }

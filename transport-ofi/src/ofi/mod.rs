@@ -217,9 +217,11 @@ impl OfiFabric {
     }
 
     /// What a dialler's hello says of this process, where the listener may want to read from it.
-    fn witness(&self, connection: ConnectionId) -> Option<Witness> {
+    fn witness(&mut self, connection: ConnectionId) -> Option<Witness> {
         let device = self.connections.find(connection).and_then(|it| self.devices.find(it.device?))?;
-        (device.fetches.is_some() && self.reads_max(connection) > 0).then(Witness::here)
+        let may = device.fetches.is_some() && self.reads_max(connection) > 0;
+        let ordered = self.connections.find_mut(connection).filter(|_| may)?.ordered.as_mut()?;
+        Some(ordered.witness())
     }
 
     /// Gives back what is due, up to `budget`: how many.

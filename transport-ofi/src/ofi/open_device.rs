@@ -6,7 +6,7 @@ use std::fmt;
 use rdma_links::fabric::{DeviceInfo, Memory};
 
 use super::failure;
-use crate::device::{CompletionQueue, Domain, Info, Kind, Process, Witness};
+use crate::device::{CompletionQueue, Domain, Info, Kind, Process, Standing};
 use crate::limits::{COMPLETIONS_MAX, FETCHES_MAX, REQUESTS_MAX};
 use rdma_links::fabric::Failure;
 
@@ -18,6 +18,8 @@ pub(super) struct OpenDevice {
     pub(super) is_lost: bool,
     /// Where READs are copies by the kernel: whether that goes, as far as anybody has tried.
     pub(super) fetches: Option<bool>,
+    /// Peers in a row that could not be read.
+    pub(super) unreadable: u32,
     /// Which of the fabric's networks it is of.
     pub(super) network: usize,
     pub(super) kind: Kind,
@@ -41,7 +43,7 @@ impl OpenDevice {
         // Providers have no such limit, or keep to theirs by making requests wait. But who READs over shared memory holds the lock
         // of the other's queue meanwhile (shm 1.17), and if he is killed then, the other spins for ever: there the kernel is asked,
         // if it does that at all (containers may forbid it).
-        let tried = || info.reads_by_address() && Process::open(Witness::here()).is_ok();
+        let tried = || info.reads_by_address() && Process::open(Standing::new().witness()).is_ok();
         let fetches = fabric.shares_memory().then(tried);
         let reads = match fetches {
             _ if !info.reads() => 0,
@@ -68,6 +70,7 @@ impl OpenDevice {
             memory: domain.view(),
             is_lost: false,
             fetches,
+            unreadable: 0,
             network,
             kind,
             domain,

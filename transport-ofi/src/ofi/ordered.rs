@@ -12,7 +12,7 @@ use rdma_links::fabric::{
 use rdma_links::limits::{INLINE_MAX, UNSIGNALED_MAX};
 use transport_core::{FrameMut, SlabKey};
 
-use crate::device::{self, Completion, Endpoint, Process};
+use crate::device::{self, Completion, Endpoint, Process, Standing, Witness};
 use crate::sys;
 
 /// An endpoint, and what was asked of it.
@@ -30,6 +30,10 @@ pub(super) struct Ordered {
     answered: bool,
     /// The peer, where READs are copies by the kernel.
     process: Option<Process>,
+    /// READs are nothing else, on this device.
+    only_fetches: bool,
+    /// What a peer that does so finds here for as long as it may.
+    standing: Option<Standing>,
 
     /// Asked for and not given back; `first_send` is the number of the first, by which the endpoint knows it.
     sends: VecDeque<Sent>,
@@ -102,6 +106,8 @@ impl Ordered {
             knocked: false,
             answered: false,
             process: None,
+            only_fetches: false,
+            standing: None,
             sends: VecDeque::with_capacity(limits.sends),
             first_send: 0,
             done: 0,
@@ -130,6 +136,16 @@ impl Ordered {
     /// READs are copied from this process from here on, and not asked of the provider.
     pub(super) fn fetch_from(&mut self, process: Process) {
         self.process = Some(process);
+    }
+
+    /// The provider is never asked for a READ.
+    pub(super) const fn only_fetch(&mut self) {
+        self.only_fetches = true;
+    }
+
+    /// What the peer must know to copy from here.
+    pub(super) fn witness(&mut self) -> Witness {
+        self.standing.get_or_insert_with(Standing::new).witness()
     }
 
     pub(super) const fn fetches(&self) -> bool {
@@ -273,8 +289,14 @@ impl Ordered {
         mark: Mark,
     ) -> Result<(), PostError> {
         self.check_room()?;
+        if self.only_fetches && self.process.is_none() {
+            // The peer offers what it has not said how to get.
+            self.push(mark, Some(target), Tried::Refused(Status::RemoteAccess, None));
+            return Ok(());
+        }
         if let (Some(process), Some(endpoint)) = (&self.process, &mut self.endpoint)
             && self.stands
+            && self.waiting.is_empty()
         {
             let tried = match endpoint.fetch(target, into, from, process) {
                 Ok(()) => Tried::Done,
@@ -373,6 +395,13 @@ impl Ordered {
                                 |()| Tried::Posted,
                             )
                         }
+                    }
+                }
+                Waiting::Read { target, into, from } if let Some(process) = &self.process => {
+                    match endpoint.fetch(target, into, from, process) {
+                        Ok(()) => Tried::Done,
+                        Err(device::PostError::Refused(errno)) => Tried::Refused(fetch_status(errno), None),
+                        Err(error) => Tried::Refused(refusal(error), None),
                     }
                 }
                 Waiting::Read { target, into, from } => {
@@ -539,6 +568,8 @@ impl Ordered {
     /// Closes the endpoint. Everything posted is due from here on, flushed unless it was done.
     pub(super) fn close(&mut self) {
         let Some(endpoint) = self.endpoint.take() else { return };
+        // First of all: what the peer may have read is given back as others' memory after this.
+        self.standing = None;
         let mut works = Vec::new();
         let lent = &mut self.lent;
         endpoint.close(|work| works.push(work), |target, frame| lent.push((target, frame)));

@@ -17,8 +17,9 @@ impl Settings {
             return Self(None);
         }
         // SAFETY: other threads that read the environment by Rust's library wait meanwhile. Those that read it by the C library's
-        // getenv(3) may do so beside: the variable is added once in a process, and what they find is old or new. (One that adds or
-        // removes variables by itself must not have such threads, nor then this one.)
+        // getenv(3) may do so beside: the variable is added once in a process, and what they find is old or new. That leaves a
+        // program that has set variables by setenv(3) before, with glibc before 2.41, which then moves its list: a thread in getenv
+        // at this very moment may look at the old one. Without this, threads in munmap crash where a provider opens its cache.
         unsafe { std::env::set_var(name, value) };
         Self(Some(name))
     }
