@@ -8,6 +8,8 @@ mod parcel;
 mod peer;
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use fabriq::{Context, EventKind, Message, Monitor, Socket, SocketType};
@@ -182,7 +184,10 @@ on_every_provider! {
 fn why_not(url: &str) -> String {
     let context = fabriq::context().unwrap();
     let dealer = socket(&context, SocketType::Dealer);
-    dealer.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
+    let hasty = |options: &mut fabriq::Options| {
+        (options.linger, options.handshake_timeout) = (Some(Duration::ZERO), Duration::from_secs(3));
+    };
+    dealer.set_options(hasty).unwrap();
     let monitor = dealer.monitor().unwrap();
     dealer.connect(url).unwrap();
     let mut why = String::new();
@@ -214,6 +219,55 @@ fn what_leads_nowhere_is_told_with_its_url_and_a_remedy() {
         let why = why_not(&url);
         assert!(why.contains(says) && why.contains(&url), "{url}: {why}");
     }
+}
+
+/// A listener made by hand, by docs/spec/ofi-hello.md: agrees to whatever is asked, under such a name. Its port.
+fn agrees(name: impl Fn(&[u8]) -> Vec<u8> + Send + 'static, witness: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut wire in listener.incoming().map_while(Result::ok) {
+            let mut head = [0; 12];
+            wire.read_exact(&mut head).unwrap();
+            let (private, provider) = (usize::from(head[6]), usize::from(head[7]));
+            let len = |at: usize| usize::from(u16::from_le_bytes([head[at], head[at + 1]]));
+            let (its_name, its_witness) = (len(8), len(10));
+            let mut body = vec![0; provider + its_name + private + its_witness];
+            wire.read_exact(&mut body).unwrap();
+            let name = name(&body[provider..provider + its_name]);
+            head[5] = 2;
+            head[8..10].copy_from_slice(&(name.len() as u16).to_le_bytes());
+            head[10..12].copy_from_slice(&(witness.len() as u16).to_le_bytes());
+            let offer = &body[provider + its_name..][..private];
+            wire.write_all(&[&head[..], &body[..provider], &name, offer, &witness].concat()).unwrap();
+            open.push(wire);
+        }
+    });
+    port
+}
+
+#[test]
+fn an_endpoints_name_that_leads_nowhere_is_told() {
+    // Port 1 in a sockaddr; a process that there is not.
+    let nowhere = |name: &[u8]| [&name[..2], &[0, 1], &name[4..]].concat();
+    for provider in ["net&endpoint=rdm", "tcp;ofi_rxm", "shm"] {
+        let is_shm = provider == "shm";
+        let name =
+            move |name: &[u8]| if is_shm { b"fi_shm://999999999:0:0\0".to_vec() } else { nowhere(name) };
+        let url = format!("ofi://127.0.0.1:{}?provider={provider}", agrees(name, Vec::new()));
+        let why = why_not(&url);
+        assert!(why.contains(&url), "{url}: {why}");
+    }
+}
+
+/// The bytes are a process id of ours and a word that is not there; they must not even be looked for.
+#[test]
+fn a_witness_is_shared_memorys_and_malformed_elsewhere() {
+    let witness = [&std::process::id().to_le_bytes()[..], &[1; 24]].concat();
+    let same = |name: &[u8]| name.to_vec();
+    let why = why_not(&format!("ofi://127.0.0.1:{}?provider=net&endpoint=rdm", agrees(same, witness)));
+    assert!(why.contains("makes no sense"), "{why}");
 }
 
 #[test]
