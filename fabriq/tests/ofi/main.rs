@@ -63,6 +63,13 @@ fn is_down(kind: &EventKind) -> bool {
     matches!(kind, EventKind::Disconnected(..))
 }
 
+/// Whether a process has shared memory of libfabric's.
+fn shares_memory(id: u32) -> bool {
+    let own = format!("{id}:");
+    let mut files = std::fs::read_dir("/dev/shm").unwrap().flatten();
+    files.any(|it| it.file_name().to_string_lossy().starts_with(&own))
+}
+
 /// The survivor's frames are announced and being read. They are free again, and what was never announced goes to whoever comes
 /// in the dead one's place.
 fn the_reader_is_killed(wildcard: &str) {
@@ -89,9 +96,10 @@ fn the_reader_is_killed(wildcard: &str) {
         let numbers: Vec<u64> = (0..SLOTS).map(|_| send()).collect();
         peer.proceed();
         assert_eq!(peer.line(), numbers[0].to_string());
-        peer.kill();
+        let id = peer.kill();
         let before = events_before(&monitor, is_down);
         assert!(!before.iter().any(is_up), "{before:?}");
+        wait_until("its shared memory is gone", || !shares_memory(id));
 
         peer = Peer::taker(&url);
         assert_eq!(peer.line(), url);
@@ -126,8 +134,9 @@ fn the_one_who_is_read_from_is_killed(wildcard: &str) {
     for _ in 0..ROUNDS {
         ask();
         assert_eq!(unpack(&dealer.recv().unwrap()), SLOTS as u64);
-        peer.kill();
+        let id = peer.kill();
         events_before(&monitor, is_down);
+        wait_until("its shared memory is gone", || !shares_memory(id));
         // What had come whole before.
         while let Ok(message) = dealer.try_recv() {
             assert!((SLOTS as u64..2 * SLOTS as u64).contains(&unpack(&message)));

@@ -69,10 +69,11 @@ impl Peer {
         kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
     }
 
-    /// kill -9.
-    pub(crate) fn kill(&mut self) {
+    /// kill -9. Says which number it had.
+    pub(crate) fn kill(&mut self) -> u32 {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.child.id()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +30,14 @@ impl Address {
     /// An address that a peer has told of itself, or a provider. `None` for more than [`NAME_MAX`] bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         (bytes.len() <= NAME_MAX).then(|| Self(bytes.to_vec()))
+    }
+
+    /// Where an endpoint over shared memory has its queues, by shm's names (`fi_shm://13771:0:0`).
+    pub(super) fn shared_file(&self) -> Option<PathBuf> {
+        let bytes = self.0.strip_suffix(&[0]).unwrap_or(&self.0);
+        let (_, file) = std::str::from_utf8(bytes).ok()?.split_once("://")?;
+        // shm_open(3): a name has no slash.
+        (!file.is_empty() && !file.contains('/')).then(|| Path::new("/dev/shm").join(file))
     }
 
     /// As it goes over a wire.
@@ -266,17 +275,7 @@ impl fmt::Debug for AddressVector {
 /// Whether the memory of an endpoint of another process can be opened. shm 1.17 follows a null pointer when it cannot
 /// (`smr_map_to_endpoint`), as when a peer left right after it had told its name; what is left is the time between this and the call.
 fn may_share(name: &Address) -> bool {
-    let bytes = name.0.strip_suffix(&[0]).unwrap_or(&name.0);
-    let Some(file) =
-        std::str::from_utf8(bytes).ok().and_then(|name| name.split_once("://")).map(|(_, file)| file)
-    else {
-        return false;
-    };
-    // shm_open(3): a name has no slash.
-    let path = std::path::Path::new("/dev/shm").join(file);
-    !file.is_empty()
-        && !file.contains('/')
-        && std::fs::File::options().read(true).write(true).open(path).is_ok()
+    name.shared_file().is_some_and(|path| std::fs::File::options().read(true).write(true).open(path).is_ok())
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! Knows no endpoints.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Address;
 
 /// What one end of a link tells of itself, so that the other can make sure that it reads this process and no other, and while the
 /// link stands: where in its memory there is which word, which nobody guesses.
@@ -72,22 +75,47 @@ impl Drop for Standing {
 }
 
 /// A process whose memory this one may read: of the same user, as a rule (ptrace(2), "Ptrace access mode checking").
+///
+/// Dropped after the process has died, it removes the file in `/dev/shm` that was told as its: libfabric leaves that, of 16 MiB, of
+/// whoever is killed.
 #[derive(Debug)]
-pub struct Process(Witness);
+pub struct Process {
+    witness: Witness,
+    remains: Option<PathBuf>,
+}
 
 impl Process {
     /// Tries it. An errno of process_vm_readv(2), or ESRCH if it is another process by now, or in another PID namespace.
     pub fn open(witness: Witness) -> Result<Self, i32> {
-        let process = Self(witness);
+        let process = Self { witness, remains: None };
         process.read(&mut [], 0).map(|()| process)
+    }
+
+    /// The process has its endpoint's memory in a file of this name, which begins with its number (libfabric's `smr_name`): another
+    /// one would not be its to tell.
+    pub fn shares(&mut self, name: &Address) {
+        let own = format!("{}:", self.witness.pid);
+        let is_own = |path: &PathBuf| {
+            path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(own.as_bytes()))
+        };
+        self.remains = name.shared_file().filter(is_own);
     }
 
     /// Copies what is at an address of the process's, all of it. Takes no lock that the process could know of. ESRCH if it is gone,
     /// or another one has its number: then what was copied is worth nothing. EFAULT if there is not so much memory there.
     pub fn read(&self, into: &mut [u8], from: u64) -> Result<(), i32> {
-        let Ok(pid) = libc::pid_t::try_from(self.0.pid) else { return Err(libc::ESRCH) };
         let wanted = into.len() + WORD;
         let mut word = [0; WORD];
+        match usize::try_from(self.copy(into, from, &mut word)?) {
+            Ok(copied) if copied == wanted && word == self.witness.word => Ok(()),
+            Ok(copied) if copied == wanted => Err(libc::ESRCH),
+            _ => Err(libc::EFAULT),
+        }
+    }
+
+    /// Both copies, whatever they are worth: how many bytes.
+    fn copy(&self, into: &mut [u8], from: u64, word: &mut [u8; WORD]) -> Result<isize, i32> {
+        let Ok(pid) = libc::pid_t::try_from(self.witness.pid) else { return Err(libc::ESRCH) };
         let theirs = |address: u64, len| libc::iovec {
             iov_base: std::ptr::without_provenance_mut(address as usize),
             iov_len: len,
@@ -98,15 +126,24 @@ impl Process {
         ];
         // The word in the same call and behind the bytes, so that it is of the same process, and of a link that stood when they had
         // been copied.
-        let remote = [theirs(from, into.len()), theirs(self.0.address, WORD)];
+        let remote = [theirs(from, into.len()), theirs(self.witness.address, WORD)];
         // SAFETY: the kernel writes to `into` and `word`, whose lengths it is given, and to nothing else; the other process's
         // addresses are its to check.
         let copied = unsafe { libc::process_vm_readv(pid, local.as_ptr(), 2, remote.as_ptr(), 2, 0) };
-        match usize::try_from(copied) {
-            Ok(copied) if copied == wanted && word == self.0.word => Ok(()),
-            Ok(copied) if copied == wanted => Err(libc::ESRCH),
-            Ok(_) => Err(libc::EFAULT),
-            Err(_) => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
+        match copied {
+            0.. => Ok(copied),
+            _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let Some(remains) = self.remains.take() else { return };
+        // Its memory goes before its connections do, so whoever was heard to end is gone by now; and it was in our PID namespace.
+        if self.copy(&mut [], 0, &mut [0; WORD]) == Err(libc::ESRCH) {
+            // Somebody else may have removed it.
+            let _ = std::fs::remove_file(remains);
         }
     }
 }
@@ -151,6 +188,28 @@ mod tests {
         assert!(process.read(&mut copy, at).is_err());
         assert_eq!(other.read(&mut copy, at), Ok(()), "the other link stands");
         assert_eq!(copy, bytes);
+    }
+
+    #[test]
+    fn only_a_dead_process_own_file_is_removed() {
+        let standing = Standing::new();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        let dead = Witness { pid, ..standing.witness() };
+        for (witness, name, is_removed) in [
+            (dead, format!("{pid}:0:fabriq-test"), true),
+            (dead, format!("another-{pid}:0:fabriq-test"), false),
+            (standing.witness(), format!("{}:0:fabriq-test", std::process::id()), false),
+        ] {
+            let path = PathBuf::from("/dev/shm").join(&name);
+            std::fs::write(&path, "").unwrap();
+            let mut process = Process { witness, remains: None };
+            process.shares(&Address::from_bytes(format!("fi_shm://{name}").as_bytes()).unwrap());
+            drop(process);
+            assert_eq!(!path.exists(), is_removed, "{name}");
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     #[test]

@@ -217,6 +217,9 @@ impl OfiFabric {
             (it.device, it.info) = (Some(device), Some(info));
             // Whoever cannot be read from has sent in packets what he would have had READ.
             it.process = witness.and_then(|witness| Process::open(witness).ok());
+            if let (Some(process), Way::Unconnected { peer: Some(peer), .. }) = (&mut it.process, &it.way) {
+                process.shares(peer);
+            }
         }
         self.say_request(listener, connection, device, from, hello.private);
     }

@@ -257,8 +257,9 @@ impl OfiFabric {
                         return self.end_wire(key, stranger(Malformed::Field));
                     };
                     match Process::open(witness) {
-                        Ok(process) => {
+                        Ok(mut process) => {
                             device.unreadable = 0;
+                            Address::from_bytes(&hello.name).iter().for_each(|name| process.shares(name));
                             if let Some(ordered) = &mut it.ordered {
                                 ordered.fetch_from(process);
                             }
