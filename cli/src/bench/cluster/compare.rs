@@ -165,8 +165,9 @@ mod tests {
     use crate::bench::cluster::environment::Environment;
     use crate::bench::cluster::options::tests::options;
     use crate::bench::cluster::plan::plan;
-    use crate::bench::cluster::protocol::{FlowFound, Found as RankFound, Hello};
-    use crate::bench::cluster::report::{Rank, Record, Run};
+    use crate::bench::cluster::protocol::{FlowFound, Found as RankFound};
+    use crate::bench::cluster::report::tests::rank;
+    use crate::bench::cluster::report::{Record, Run};
 
     /// A report of four hosts, whose links have these latencies and throughputs of what is usual.
     fn report(times: impl Fn(u32, u32) -> f64) -> Cluster {
@@ -174,16 +175,8 @@ mod tests {
         let items = plan(&options, 4);
         let mut cluster = Cluster::new(Run::new(&options, 4, "a test"));
         let environment = Environment::of_this_host();
-        for rank in 0..4 {
-            let hello = Hello {
-                version: String::new(),
-                host: format!("n{rank}"),
-                pid: 1,
-                options: serde_json::Value::Null,
-                lacks: BTreeMap::new(),
-                environment: environment.clone(),
-            };
-            cluster.add(Record::Rank(Box::new(Rank::new(rank, &hello))));
+        for number in 0..4 {
+            cluster.add(Record::Rank(Box::new(rank(number, environment.clone()))));
         }
         for (number, item) in items.iter().enumerate() {
             let mut found: BTreeMap<u32, RankFound> = BTreeMap::new();

@@ -511,10 +511,23 @@ impl Step {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::bench::cluster::options::tests::options;
     use crate::bench::cluster::protocol::Hello;
+
+    /// One on a host of its own, which is `n` and its number.
+    pub(in crate::bench::cluster) fn rank(number: u32, environment: Environment) -> Rank {
+        let hello = Hello {
+            version: String::new(),
+            host: format!("n{number}"),
+            pid: 1,
+            options: serde_json::Value::Null,
+            lacks: BTreeMap::new(),
+            environment,
+        };
+        Rank::new(number, &hello)
+    }
 
     #[test]
     fn ranks_that_may_not_read_counters_are_named_with_the_first_counter() {
@@ -525,15 +538,7 @@ mod tests {
             let mut environment = Environment::of_this_host();
             environment.refused_counters =
                 (0..number).map(|port| format!("mlx5_{number}/{port}/port_rcv_data")).collect();
-            let hello = Hello {
-                version: String::new(),
-                host: format!("n{number}"),
-                pid: 1,
-                options: serde_json::Value::Null,
-                lacks: BTreeMap::new(),
-                environment,
-            };
-            cluster.add(Record::Rank(Box::new(Rank::new(number, &hello))));
+            cluster.add(Record::Rank(Box::new(rank(number, environment))));
         }
         let said = cluster.refused_counters().unwrap();
         assert!(said.contains("rank 1 (n1) and 2 others, first mlx5_1/0/port_rcv_data"), "{said}");

@@ -29,17 +29,24 @@ impl Actor for Server {
     }
 
     fn run(&mut self, floor: &Floor<'_>) -> Result<Part, Failure> {
-        loop {
-            let done = match self.socket.recv() {
-                Ok(message) => self.socket.send(message).map_err(|not_sent| not_sent.error),
-                Err(error) => Err(error),
-            };
-            match done {
-                Ok(()) | Err(Error::Interrupted) => {}
-                // A client that has what it wanted may be gone.
-                Err(_) if floor.stage.at() == At::Finishing => return Ok(Part::default()),
-                Err(error) => return Err(error.into()),
-            }
+        answer_all(floor, || {
+            let message = self.socket.recv()?;
+            self.socket.send(message).map_err(|not_sent| not_sent.error)
+        })
+    }
+}
+
+/// Answers one after the other, until those who ask have what they want.
+pub(super) fn answer_all(
+    floor: &Floor<'_>,
+    mut answer: impl FnMut() -> Result<(), Error>,
+) -> Result<Part, Failure> {
+    loop {
+        match answer() {
+            Ok(()) | Err(Error::Interrupted) => {}
+            // A client that has what it wanted may be gone.
+            Err(_) if floor.stage.at() == At::Finishing => return Ok(Part::default()),
+            Err(error) => return Err(error.into()),
         }
     }
 }

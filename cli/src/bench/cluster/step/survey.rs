@@ -7,8 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::super::limits::FLOWS_WHOLE_MAX;
 use super::super::protocol::FlowFound;
-use super::course::At;
-use super::echo::{Gauge, check, counts, histogram, silent, thinned};
+use super::echo::{Gauge, answer_all, check, counts, histogram, silent, thinned};
 use super::{Actor, Floor, Part, parts_of};
 use crate::bench::payload::{Ring, Verifier};
 use crate::failure::Failure;
@@ -32,17 +31,11 @@ impl Actor for Respondent {
 
     fn run(&mut self, floor: &Floor<'_>) -> Result<Part, Failure> {
         let name = Frame::from(&self.me.to_le_bytes()[..]);
-        loop {
-            let done = self.heard.recv().and_then(|mut message| {
-                message.push_front(name.clone());
-                self.answers.send(message).map_err(|not_sent| not_sent.error)
-            });
-            match done {
-                Ok(()) | Err(Error::Interrupted) => {}
-                Err(_) if floor.stage.at() == At::Finishing => return Ok(Part::default()),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        answer_all(floor, || {
+            let mut message = self.heard.recv()?;
+            message.push_front(name.clone());
+            self.answers.send(message).map_err(|not_sent| not_sent.error)
+        })
     }
 }
 
