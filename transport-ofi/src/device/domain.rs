@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rdma_links::fabric::{Hold, Memory, Pin};
 use transport_core::{DomainId, Frame, FrameMut, Key, MemoryDomain, RegisterError, Registration};
 
-use super::Maker;
 use super::fabric::{Fabric, RawFabric};
 use super::failure::{Failure, check};
 use super::info::Info;
 use super::memory::{Buffer, Pinned, Reach};
+use super::{Maker, unguessable};
 use crate::limits::{KEYS_TRIED, REFUSALS_PER_ASK, REGISTER_ALONE_MIN};
 use crate::sys;
 
@@ -237,10 +236,8 @@ impl Drop for RawDomain {
 
 /// A key that nobody guesses, of so many bytes.
 fn random_key(len: usize) -> u64 {
-    // Seeded by the system; what it makes of its seed and nothing else is as random as a hash can be.
-    let word = RandomState::new().build_hasher().finish();
     // Half of what there is: to some providers the highest bit means something, and all ones mean no key.
-    word >> (u64::BITS.saturating_sub(8 * len.min(8) as u32) + 1).min(u64::BITS - 1)
+    unguessable() >> (u64::BITS.saturating_sub(8 * len.min(8) as u32) + 1).min(u64::BITS - 1)
 }
 
 const REMEDY: &str = "raise the limit of locked memory: `ulimit -l unlimited`, a line `* - memlock unlimited` in \

@@ -33,6 +33,8 @@ mod process;
 mod resident;
 mod wake;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 pub use address::{Address, AddressVector, Peer};
 pub use completion::{Batch, Completion, CompletionQueue};
 pub use domain::Domain;
@@ -81,4 +83,10 @@ impl<T> Tailed<T> {
     const fn as_mut_ptr(&mut self) -> *mut T {
         std::ptr::from_mut(self).cast()
     }
+}
+
+/// A number that nobody guesses: seeded by the system, and what it makes of its seed and nothing else is as random as a hash can
+/// be.
+fn unguessable() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

@@ -2,11 +2,10 @@
 //! are made of the same call, but under a lock in memory that both processes have; whoever is killed meanwhile leaves it locked.
 //! Knows no endpoints.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Address;
+use super::{Address, unguessable};
 
 /// What one end of a link tells of itself, so that the other can make sure that it reads this process and no other, and while the
 /// link stands: where in its memory there is which word, which nobody guesses.
@@ -51,8 +50,7 @@ impl Standing {
     /// A new word.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        // Seeded by the system; what it makes of its seed and nothing else is as random as a hash can be.
-        let half = || AtomicU64::new(RandomState::new().build_hasher().finish().max(1));
+        let half = || AtomicU64::new(unguessable().max(1));
         Self(Box::new([half(), half()]))
     }
 
