@@ -383,7 +383,8 @@ fn stranger(malformed: Malformed) -> Failure {
 
 /// The listener can read from us, but we cannot read from it.
 fn unreadable(errno: i32) -> Failure {
-    let words = "the listener's memory cannot be read, and the next attempt goes without".to_owned();
+    let words =
+        "the listener's memory cannot be read; if that is so again, the next attempt goes without".to_owned();
     let remedy =
         "for long parts to be faster: the same user, the same PID namespace, and kernel.yama.ptrace_scope=0";
     Failure { words: Some(words), remedy: Some(remedy.to_owned()), ..Failure::new("process_vm_readv", errno) }

@@ -298,11 +298,7 @@ impl Ordered {
             && self.stands
             && self.waiting.is_empty()
         {
-            let tried = match endpoint.fetch(target, into, from, process) {
-                Ok(()) => Tried::Done,
-                Err(device::PostError::Refused(errno)) => Tried::Refused(fetch_status(errno), None),
-                Err(_) => return Err(PostError::NoTarget),
-            };
+            let tried = fetch(endpoint, target, into, from, process).map_err(|_| PostError::NoTarget)?;
             self.push(mark, Some(target), tried);
             return Ok(());
         }
@@ -398,11 +394,8 @@ impl Ordered {
                     }
                 }
                 Waiting::Read { target, into, from } if let Some(process) = &self.process => {
-                    match endpoint.fetch(target, into, from, process) {
-                        Ok(()) => Tried::Done,
-                        Err(device::PostError::Refused(errno)) => Tried::Refused(fetch_status(errno), None),
-                        Err(error) => Tried::Refused(refusal(error), None),
-                    }
+                    fetch(endpoint, target, into, from, process)
+                        .unwrap_or_else(|error| Tried::Refused(refusal(error), None))
                 }
                 Waiting::Read { target, into, from } => {
                     match endpoint.read(target, into.clone(), from, tag) {
@@ -606,6 +599,21 @@ fn inject(endpoint: &mut Endpoint, bytes: &[u8], name: Option<u32>) -> Result<Tr
     match name {
         Some(tag) => endpoint.copy(bytes, tag).map(|()| Tried::Posted),
         None => endpoint.inject(bytes).map(|()| Tried::Done),
+    }
+}
+
+/// Copies from the peer's process. An error: there is no such target.
+fn fetch(
+    endpoint: &mut Endpoint,
+    target: TargetId,
+    into: Range<usize>,
+    from: Remote,
+    process: &Process,
+) -> Result<Tried, device::PostError> {
+    match endpoint.fetch(target, into, from, process) {
+        Ok(()) => Ok(Tried::Done),
+        Err(device::PostError::Refused(errno)) => Ok(Tried::Refused(fetch_status(errno), None)),
+        Err(error) => Err(error),
     }
 }
 
