@@ -221,11 +221,17 @@ impl<T> Writer<T> {
         if hwm == 0 {
             return u64::MAX;
         }
-        let room = hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen));
+        let room = self.room_seen(hwm);
         if room > 0 {
             return room;
         }
         self.taken_seen = self.shared.taken.load(Ordering::Acquire);
+        self.room_seen(hwm)
+    }
+
+    /// The room that what was seen of the reader leaves.
+    #[inline]
+    fn room_seen(&self, hwm: u64) -> u64 {
         hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen))
     }
 
@@ -240,7 +246,7 @@ impl<T> Writer<T> {
         if seen.wrapping_sub(self.taken_seen) as i64 > 0 {
             self.taken_seen = seen;
         }
-        hwm.saturating_sub(self.messages.wrapping_sub(self.taken_seen))
+        self.room_seen(hwm)
     }
 
     /// Says that the writer waits until `room` is some. `false`: it is by now after all.

@@ -56,15 +56,11 @@ impl Behaviour for Xsubscribe {
     /// goes to every publisher, where there is room (zmq_socket(3), ZMQ_XSUB). What subscribes to more than a publisher lets pass
     /// is refused: it would cost the link, and each that follows.
     fn send<P: Pipes>(&mut self, pipes: &mut P, message: &mut Message) -> Result<(), NotSent> {
-        if message.len() == 1
-            && matches!(message.body().split_first(), Some((0 | 1, topic)) if topic.len() > TOPIC_MAX)
-        {
-            return Err(NotSent::Topic);
-        }
-        let message = message.take();
-        let body = message.body();
-        match body.split_first() {
+        match message.body().split_first() {
             Some((&first @ (0 | 1), topic)) if message.len() == 1 => {
+                if topic.len() > TOPIC_MAX {
+                    return Err(NotSent::Topic);
+                }
                 // A repetition goes on to the peers, who may be asked to tell of repetitions; taking back what there is not does
                 // not. As libzmq does.
                 if first == 1 {
@@ -85,6 +81,7 @@ impl Behaviour for Xsubscribe {
                 }
             }
         }
+        message.take();
         Ok(())
     }
 
