@@ -263,10 +263,15 @@ impl OfiFabric {
         // rxm 1.17 faults when endpoints of its own have a completion queue in common (in `rxm_ep_progress`), and does not need it:
         // below, each has one to itself.
         let stands_alone = network.fabric.shares_memory() || network.provider.ends_with(";ofi_rxm");
-        let mut own = match stands_alone {
-            true => Some(CompletionQueue::open(&device.domain, completions).map_err(failure)?),
-            false => None,
+        let watch = |queue: &CompletionQueue| {
+            let token = epoll::EventData::new_u64(QUEUE);
+            queue.fd().map_or(Ok(()), |fd| epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN))
         };
+        let watch = |queue: &CompletionQueue| watch(queue).map_err(super::epoll_failure);
+        let mut own = None;
+        if stands_alone {
+            watch(own.insert(CompletionQueue::open(&device.domain, completions).map_err(failure)?))?;
+        }
         let mut vector = match (&it.way, &it.info) {
             (Way::Unconnected { .. }, Some(info)) => {
                 Some(AddressVector::open(&device.domain, info, 1).map_err(failure)?)
@@ -274,8 +279,7 @@ impl OfiFabric {
             _ => None,
         };
         // All that have connections share, and so do those whose provider moves all when it moves one.
-        let places = device.queues.len();
-        let at = if own.is_none() { Some(device.reserve(completions)?) } else { None };
+        let at = if own.is_none() { Some(device.reserve(completions, watch)?) } else { None };
         let queue = own.as_ref().or_else(|| Some(&device.queues.get(at?)?.queue));
         let queue = queue.ok_or(Failure::new(CALL, libc::EINVAL))?;
         let queues = Queues { completions: queue, events: network.events.as_ref(), peers: vector.as_ref() };
@@ -285,11 +289,6 @@ impl OfiFabric {
             (None, Some(info)) => Endpoint::open(&device.domain, info, &queues, &size, cookie),
             (None, None) => return Err(Failure::new(CALL, libc::EINVAL)),
         };
-        let is_fresh = at.is_none_or(|at| at == places);
-        if let Some(fd) = queue.fd().filter(|_| is_fresh) {
-            let token = epoll::EventData::new_u64(QUEUE);
-            epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN).map_err(super::epoll_failure)?;
-        }
         let endpoint = match endpoint {
             Ok(endpoint) => endpoint,
             Err(error) => {

@@ -77,14 +77,20 @@ impl OpenDevice {
         })
     }
 
-    /// Finds or makes a completion queue with room for so many more completions, and reserves them. Its place.
-    pub(super) fn reserve(&mut self, completions: usize) -> Result<usize, Failure> {
+    /// Finds a completion queue with room for so many more completions, or makes one that `watch` is then given, and reserves them.
+    /// Its place.
+    pub(super) fn reserve(
+        &mut self,
+        completions: usize,
+        watch: impl FnOnce(&CompletionQueue) -> Result<(), Failure>,
+    ) -> Result<usize, Failure> {
         let fits = |queue: &Queue| queue.reserved + completions <= COMPLETIONS_MAX;
         let at = match self.queues.iter().position(fits) {
             Some(at) => at,
             None => {
                 let queue =
                     CompletionQueue::open(&self.domain, COMPLETIONS_MAX.max(completions)).map_err(failure)?;
+                watch(&queue)?;
                 self.queues.push(Queue { queue, reserved: 0 });
                 self.queues.len() - 1
             }
