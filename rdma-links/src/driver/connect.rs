@@ -149,7 +149,10 @@ impl<F: Fabric> RdmaDriver<F> {
                 self.fail(open, OpenError::AddressNotAvailable(endpoint));
             }
             Err(failure) => {
-                let (why, errno) = (self.text(&failure), failure.errno);
+                let (mut why, errno) = (self.text(&failure), failure.errno);
+                if errno == libc::EACCES && (1..1024).contains(&at.port()) {
+                    why.push_str("; ports below 1024 need the capability CAP_NET_BIND_SERVICE");
+                }
                 self.fail(open, OpenError::System { endpoint, why, errno });
             }
         }

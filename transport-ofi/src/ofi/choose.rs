@@ -32,7 +32,10 @@ impl Chooser {
         let of_any_port = SocketAddr::new(at.ip(), 0);
         if chosen.is_err() && at.port() != 0 && self.choose(At::Local(of_any_port), options, Some(at)).is_ok()
         {
-            return Err(Failure::new("fi_getinfo", libc::EADDRINUSE));
+            return Err(Failure::new(
+                "fi_getinfo",
+                if is_forbidden(at) { libc::EACCES } else { libc::EADDRINUSE },
+            ));
         }
         chosen
     }
@@ -123,6 +126,12 @@ impl Chooser {
         self.native = Some(native);
         native
     }
+}
+
+/// Whether this user may not have the port (ip_unprivileged_port_start in ip(7)). The kernel asks the same of RDMA's ports as of
+/// UDP's, which nobody notices when it is tried.
+fn is_forbidden(at: SocketAddr) -> bool {
+    UdpSocket::bind(at).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn none(provider: Option<&str>) -> Failure {
