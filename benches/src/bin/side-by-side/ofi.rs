@@ -87,6 +87,9 @@ enum Choice {
     All,
     /// REQ/REP, 64 B, back to back.
     Latency,
+    /// PUSH/PULL, 8 KiB, beside fi_send.
+    #[value(name = "send-8k")]
+    Send8k,
     /// PUSH/PULL, 64 KiB, beside fi_read.
     #[value(name = "read-64k")]
     Read64k,

@@ -43,7 +43,7 @@ const STREAM: &[Line] = &[Line {
 struct Provider {
     name: &'static str,
     query: &'static str,
-    measures: [&'static str; 3],
+    measures: [&'static str; 4],
     without: &'static [&'static str],
 }
 
@@ -51,25 +51,25 @@ const PROVIDERS: [Provider; 4] = [
     Provider {
         name: "tcp",
         query: "provider=tcp",
-        measures: ["ofi-latency-tcp", "ofi-64k-tcp", "ofi-1m-tcp"],
+        measures: ["ofi-latency-tcp", "ofi-8k-tcp", "ofi-64k-tcp", "ofi-1m-tcp"],
         without: &[FABRIQ_IPC],
     },
     Provider {
         name: "tcp;ofi_rxm",
         query: "provider=tcp;ofi_rxm",
-        measures: ["ofi-latency-rxm", "ofi-64k-rxm", "ofi-1m-rxm"],
+        measures: ["ofi-latency-rxm", "ofi-8k-rxm", "ofi-64k-rxm", "ofi-1m-rxm"],
         without: &[FABRIQ_IPC],
     },
     Provider {
         name: "net",
         query: "provider=net",
-        measures: ["ofi-latency-net", "ofi-64k-net", "ofi-1m-net"],
+        measures: ["ofi-latency-net", "ofi-8k-net", "ofi-64k-net", "ofi-1m-net"],
         without: &[FABRIQ_IPC],
     },
     Provider {
         name: "shm",
         query: "provider=shm",
-        measures: ["ofi-latency-shm", "ofi-64k-shm", "ofi-1m-shm"],
+        measures: ["ofi-latency-shm", "ofi-8k-shm", "ofi-64k-shm", "ofi-1m-shm"],
         // It has no descriptor to sleep on; and it is no network.
         without: &[RAW_BLOCKING, FABRIQ_TCP, LIBZMQ],
     },
@@ -137,10 +137,12 @@ pub(crate) fn measures(arguments: &Arguments) -> Vec<Measure> {
                 });
             }
         };
-        let [latency, read_64k, read_1m] = provider.measures;
+        let [latency, send_8k, read_64k, read_1m] = provider.measures;
         let trips = Round::Trips { gap_max_us: 0, busy: 0 };
         add(Choice::Latency, latency, "REQ/REP 64 B", TRIP, LATENCY, "p50_us", Role::Replier, trips);
         let stream = |bytes| Round::Stream { bytes };
+        let what = "PUSH/PULL 8 KiB (raw: fi_send)";
+        add(Choice::Send8k, send_8k, what, LARGE, STREAM, "gb_per_s", Role::Puller, stream(8 << 10));
         let what = "PUSH/PULL 64 KiB from loans (raw: fi_read)";
         add(Choice::Read64k, read_64k, what, LARGE, STREAM, "gb_per_s", Role::Puller, stream(64 << 10));
         let what = "PUSH/PULL 1 MiB from loans (raw: fi_read)";
