@@ -152,9 +152,15 @@ impl<B: Deref<Target = [u8]>, P, T: Copy> Machine<B, P, T> {
 
     // The engine's side
 
-    /// How many more parts [`Machine::post`] takes; see [`transport_core::Driver::room`].
+    /// How many more parts [`Machine::post`] takes: a promise, whatever the parts weigh, until it is asked again. See
+    /// [`transport_core::Driver::room`].
     pub fn room(&self) -> usize {
         if self.phase == Phase::Open { self.sender.outbox.room() } else { 0 }
+    }
+
+    /// What is left of what [`Machine::room`] promised: for who asks twice between two polls, and must not be told less.
+    pub fn room_left(&self) -> usize {
+        if self.phase == Phase::Open { self.sender.outbox.room_left() } else { 0 }
     }
 
     /// Takes a part to send; see [`transport_core::Driver::post_send`]. It goes with the next [`Machine::fill`].

@@ -49,6 +49,14 @@ impl Outbox {
         room
     }
 
+    /// What is left of that promise; where nothing is, as if asked again.
+    pub(crate) fn room_left(&self) -> usize {
+        match self.promised.get() {
+            0 => self.room(),
+            left => left,
+        }
+    }
+
     /// Whether a caller that found no room should be told that there is some.
     pub(crate) fn owes_writable(&self) -> bool {
         self.wanted.get()

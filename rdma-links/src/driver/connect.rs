@@ -1,6 +1,7 @@
 //! How opens become listeners and links: names, addresses, requests, answers, and what went wrong with them. Moves no
 //! parts.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -380,6 +381,7 @@ impl<F: Fabric> RdmaDriver<F> {
             ours: offer,
             seat: Some(seat),
             machine: None,
+            asked_after: Cell::new(self.polls.wrapping_sub(1)),
             detours: Detours::default(),
             waits: false,
         });

@@ -1,6 +1,7 @@
 //! One link of the driver: a connection of the fabric, the packet protocol's machine on it, and how the one feeds the
 //! other. Decides nothing that the protocol does, and knows no other link.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use packet_protocol::{Exposed, Machine, Offer, Policy, ReadId, Seat, Stock, Stop, Terms};
@@ -49,6 +50,8 @@ pub(super) struct Link {
     pub(super) seat: Option<Seat>,
     /// Once they are.
     pub(super) machine: Option<Box<Protocol>>,
+    /// The poll after which its room was last asked for.
+    pub(super) asked_after: Cell<u32>,
     /// Parts whose memory cannot be registered.
     pub(super) detours: Detours,
     /// The device's list of links that wait for a buffer holds it.

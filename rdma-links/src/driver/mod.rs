@@ -450,8 +450,10 @@ impl<F: Fabric> Driver for RdmaDriver<F> {
     }
 
     fn room(&self, link: LinkId) -> usize {
-        let up = self.links.find(link).filter(|link| link.state == State::Up);
-        up.and_then(|link| link.machine.as_ref()).map_or(0, |machine| machine.room())
+        let Some(link) = self.links.find(link).filter(|link| link.state == State::Up) else { return 0 };
+        let Some(machine) = &link.machine else { return 0 };
+        // What was promised holds until the next poll, whatever the parts weigh that came meanwhile.
+        if link.asked_after.replace(self.polls) == self.polls { machine.room_left() } else { machine.room() }
     }
 
     #[inline]
