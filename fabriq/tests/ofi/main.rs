@@ -1,5 +1,5 @@
 //! ofi:// when something breaks, on every provider that needs no hardware, and by the feature `device` on verbs: a peer that is
-//! killed in the middle of a rendezvous, and addresses that lead nowhere. Tests no pattern; `patterns.rs` does. Needs libfabric,
+//! killed in the middle of a rendezvous, one that is held up while its link ends, and addresses that lead nowhere. Tests no pattern; `patterns.rs` does. Needs libfabric,
 //! which ci/install installs.
 
 #[path = "../rdma/parcel.rs"]
@@ -13,7 +13,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use fabriq::{Context, EventKind, Message, Monitor, Socket, SocketType};
-use parcel::{SLOTS, context, pack, slots, unpack};
+use parcel::{SLOTS, context, pack, pack_len, slots, unpack};
 use peer::Peer;
 
 /// Longer than anything here takes. A test that gets here has failed.
@@ -147,6 +147,49 @@ fn the_one_who_is_read_from_is_killed(wildcard: &str) {
     }
 }
 
+/// What a peer has not taken of a link that is cut short, it may not get; but not what its sender's memory was used for since.
+fn a_held_up_peer_never_gets_what_came_after_the_links_end(wildcard: &str) {
+    const AFTER: u64 = 1_000;
+    let context = fabriq::context().unwrap();
+    let mut number = 0;
+    for len in [2_000, 8_000, 12_000].repeat(ROUNDS) {
+        let (held_up, other) = (Peer::taker(wildcard), Peer::taker(wildcard));
+        let connected = |url: &str| {
+            let dealer = socket(&context, SocketType::Dealer);
+            dealer.connect(url).unwrap();
+            dealer
+        };
+        let mut send = |dealer: &Socket, from: u64| {
+            number += 1;
+            dealer.send(pack_len(&context, from + number, len)).unwrap();
+            from + number
+        };
+        let url = held_up.line();
+        let (to_it, to_other) = (connected(&url), connected(&other.line()));
+        let first = send(&to_it, 0);
+        assert_eq!(held_up.line(), first.to_string());
+        held_up.stop();
+        for _ in 0..SLOTS {
+            send(&to_it, 0);
+        }
+        to_it.set_options(|options| options.linger = Some(Duration::ZERO)).unwrap();
+        to_it.close();
+        for _ in 0..4 * SLOTS {
+            let sent = send(&to_other, AFTER);
+            assert_eq!(other.line(), sent.to_string());
+        }
+        held_up.proceed();
+        let again = connected(&url);
+        let last = send(&again, 0);
+        let mut before = first;
+        while before != last {
+            let received = held_up.line().parse().unwrap();
+            assert!(before < received && received <= last, "{received} after {before}, of {len} bytes");
+            before = received;
+        }
+    }
+}
+
 /// Receives as many as the pool has slots, holds them all at once, and tells where they were.
 fn hold_all(dealer: &Socket) -> BTreeSet<usize> {
     let held: Vec<Message> = (0..SLOTS).map(|_| dealer.recv().unwrap()).collect();
@@ -175,6 +218,10 @@ macro_rules! on_every_provider {
             #[test]
             fn the_one_who_is_read_from_is_killed() {
                 super::the_one_who_is_read_from_is_killed($wildcard);
+            }
+            #[test]
+            fn a_held_up_peer_never_gets_what_came_after_the_links_end() {
+                super::a_held_up_peer_never_gets_what_came_after_the_links_end($wildcard);
             }
         }
     )*};

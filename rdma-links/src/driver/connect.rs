@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hosts::{Answer, Host, Names, Place, Question, Resolved};
+use packet_protocol::limits::PACKET_LEN_MIN;
 use packet_protocol::{Features, Offer, Refusal, RefusalCode, Reserve};
 use transport_core::{
     Completion, DownReason, Endpoint, Hello, LinkId, LinkLimits, Open, OpenError, OpenId, PeerInfo, Progress,
@@ -305,7 +306,9 @@ impl<F: Fabric> RdmaDriver<F> {
             return Err(Failure::new("the device is gone", libc::ENODEV));
         };
         let own = it.own_queues < OWN_QUEUES_MAX || it.info.shared_receives_max == 0;
-        let packet_len = if own { options.packet_len } else { options.packet_len.min(SHARED_PACKET_LEN) };
+        let packet_max =
+            (it.info.packet_max & !7).max(PACKET_LEN_MIN).min(options.packet_len as usize) as u32;
+        let packet_len = if own { packet_max } else { packet_max.min(SHARED_PACKET_LEN) };
         let reads = it.info.initiator_depth_max.min(it.info.responder_resources_max);
         let reads = reads.min(self.fabric.reads_max(connection));
         let base = Offer::new(hello);

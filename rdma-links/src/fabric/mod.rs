@@ -239,6 +239,9 @@ pub struct DeviceInfo {
     pub shared_receives_max: usize,
     /// Bytes of one message or READ.
     pub message_max: usize,
+    /// Bytes of a packet, where fewer: of longer ones the device lets the peer fetch the bytes itself, at any time and whether or not
+    /// the link has ended.
+    pub packet_max: usize,
 }
 
 /// The peer's memory that a READ is to fetch.

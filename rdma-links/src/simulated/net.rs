@@ -28,6 +28,7 @@ pub(super) fn device_info() -> DeviceInfo {
         work_requests_max: WORK_REQUESTS_MAX,
         shared_receives_max: WORK_REQUESTS_MAX,
         message_max: MESSAGE_MAX,
+        packet_max: MESSAGE_MAX,
     }
 }
 

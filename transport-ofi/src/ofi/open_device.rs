@@ -66,6 +66,9 @@ impl OpenDevice {
                 work_requests_max: REQUESTS_MAX,
                 shared_receives_max: 0,
                 message_max: info.message_max(),
+                // What shm does not copy as it is sent, the peer's process copies when it comes to it, from wherever it was said to be:
+                // a held-up peer of an ended link would get what others have put there since.
+                packet_max: if fabric.shares_memory() { info.inject_max() } else { info.message_max() },
             },
             memory: domain.view(),
             is_lost: false,

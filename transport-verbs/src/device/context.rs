@@ -142,6 +142,7 @@ impl Context {
             work_requests_max: positive(attributes.max_qp_wr),
             shared_receives_max: if attributes.max_srq > 0 { positive(attributes.max_srq_wr) } else { 0 },
             message_max: 0,
+            packet_max: usize::MAX,
         };
         let mut opened = Opened {
             libraries,
