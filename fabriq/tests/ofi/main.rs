@@ -267,6 +267,9 @@ fn what_leads_nowhere_is_told_with_its_url_and_a_remedy() {
     for (url, says) in [
         ("ofi://no-such-host.invalid:5555".to_owned(), "no-such-host.invalid"),
         ("ofi://127.0.0.1:5555?provider=no-such-provider".to_owned(), "fabriq info"),
+        ("ofi://127.0.0.1:5555?provider=tcp&domain=no-such-domain".to_owned(), "fi_info"),
+        (format!("ofi://127.0.0.1:{}?provider=tcp", port(zmtp.as_str())), "another protocol"),
+        (format!("ofi://127.0.0.1:{}?provider=net", port(zmtp.as_str())), "another protocol"),
         (format!("ofi://127.0.0.1:{}?provider=shm", port(zmtp.as_str())), "same provider"),
         (format!("ofi://127.0.0.1:{}?provider=net&endpoint=rdm", port(bound.as_str())), "provider=shm"),
         ("ofi://127.0.0.1:1?provider=shm".to_owned(), "start the peer"),

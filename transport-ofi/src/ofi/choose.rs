@@ -59,26 +59,29 @@ impl Chooser {
         options: &OfiOptions,
     ) -> Result<Info, Failure> {
         let offers = self.unconnected(Some(provider), options, local)?;
-        offers.into_iter().next().ok_or_else(|| none(Some(provider)))
+        offers.into_iter().next().ok_or_else(|| none(Some(provider), options.domain.as_deref()))
     }
 
     fn choose(&mut self, at: At, options: &OfiOptions, local: Option<SocketAddr>) -> Result<Info, Failure> {
         let named = options.provider.as_deref();
-        let provider = named.or_else(|| self.native(options));
         let kinds: &[Kind] = match &options.endpoint {
             Some(kind) => std::slice::from_ref(kind),
             None => &[Kind::Connected, Kind::Unconnected],
         };
-        for kind in kinds {
-            let offers = match kind {
-                Kind::Connected => self.query(*kind, at, provider, options)?,
-                Kind::Unconnected => self.unconnected(provider, options, local)?,
-            };
-            if let Some(offer) = offers.into_iter().next() {
-                return Ok(offer);
+        // The native one may not have the domain, or the kind of endpoint, that the URL names.
+        let native = if named.is_none() { self.native() } else { None };
+        for provider in native.map(Some).into_iter().chain([named]) {
+            for kind in kinds {
+                let offers = match kind {
+                    Kind::Connected => self.query(*kind, at, provider, options)?,
+                    Kind::Unconnected => self.unconnected(provider, options, local)?,
+                };
+                if let Some(offer) = offers.into_iter().next() {
+                    return Ok(offer);
+                }
             }
         }
-        Err(none(provider))
+        Err(none(named, options.domain.as_deref()))
     }
 
     fn unconnected(
@@ -109,17 +112,21 @@ impl Chooser {
     ) -> Result<Vec<Info>, Failure> {
         let query = Query { kind, at, provider, domain: options.domain.as_deref() };
         let mut offers = Info::query(self.library, &query).map_err(failure)?;
-        // Asked for `tcp`, libfabric also offers what is layered upon it.
-        offers.retain(|offer| provider.is_none_or(|provider| offer.provider() == provider));
+        // Asked for `tcp`, libfabric also offers what is layered upon it; and some providers offer whatever domain they have.
+        offers.retain(|offer| {
+            provider.is_none_or(|provider| offer.provider() == provider)
+                && query.domain.is_none_or(|domain| offer.domain() == domain)
+        });
         Ok(offers)
     }
 
-    fn native(&mut self, options: &OfiOptions) -> Option<&'static str> {
+    fn native(&mut self) -> Option<&'static str> {
         if let Some(native) = self.native {
             return native;
         }
         let has = |provider: &&str| {
-            let offers = self.query(Kind::Unconnected, At::Anywhere, Some(provider), options);
+            let any = OfiOptions::default();
+            let offers = self.query(Kind::Unconnected, At::Anywhere, Some(provider), &any);
             offers.is_ok_and(|offers| !offers.is_empty())
         };
         let native = NATIVE.into_iter().find(has);
@@ -134,13 +141,17 @@ fn is_forbidden(at: SocketAddr) -> bool {
     UdpSocket::bind(at).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-fn none(provider: Option<&str>) -> Failure {
-    let (words, remedy) = match provider {
-        Some(provider) => (
+fn none(provider: Option<&str>, domain: Option<&str>) -> Failure {
+    let (words, remedy) = match (provider, domain) {
+        (_, Some(domain)) => (
+            format!("no provider that may be used offers the domain `{domain}` for the address on this host"),
+            "`fi_info` lists the domains of each provider of this host".to_owned(),
+        ),
+        (Some(provider), None) => (
             format!("the provider `{provider}` offers nothing for the address on this host"),
             "`fabriq info` lists the providers of this host".to_owned(),
         ),
-        None => (
+        (None, None) => (
             "no provider of libfabric's offers anything for the address on this host".to_owned(),
             "use an address that `ip addr` lists, or one that this host has a route to".to_owned(),
         ),
