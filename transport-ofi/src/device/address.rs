@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -272,10 +273,22 @@ impl fmt::Debug for AddressVector {
     }
 }
 
-/// Whether the memory of an endpoint of another process can be opened. shm 1.17 follows a null pointer when it cannot
-/// (`smr_map_to_endpoint`), as when a peer left right after it had told its name; what is left is the time between this and the call.
+/// Whether the memory of an endpoint of another process can be opened, and is a process's of this user, whom the provider takes at
+/// their word. shm 1.17 follows a null pointer when it cannot (`smr_map_to_endpoint`), as when a peer left right after it had told its
+/// name; what is left is the time between this and the call.
 fn may_share(name: &Address) -> bool {
-    name.shared_file().is_some_and(|path| std::fs::File::options().read(true).write(true).open(path).is_ok())
+    // As shm calls its files: the process, and numbers. Others are no endpoints' memory.
+    let is_its = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.contains(':')
+            && name.split(':').all(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()))
+    };
+    let file = name.shared_file().filter(is_its).and_then(|path| {
+        let no_link = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        std::fs::File::options().read(true).write(true).custom_flags(no_link).open(path).ok()
+    });
+    let status = file.and_then(|file| file.metadata().ok());
+    status.is_some_and(|it| it.is_file() && it.uid() == rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]
@@ -296,6 +309,28 @@ mod tests {
             assert_eq!(Address::from_bytes(bytes).unwrap().to_socket_address(), None, "{bytes:?}");
         }
         assert_eq!(Address::from_bytes(&[7; NAME_MAX + 1]), None);
+    }
+
+    #[test]
+    fn memory_is_shared_with_endpoints_of_this_user_alone() {
+        let name = |file: &str| Address::from_bytes(format!("fi_shm://{file}\0").as_bytes()).unwrap();
+        let file = format!("{}:0:{}", u32::MAX, std::process::id());
+        let path = Path::new("/dev/shm").join(&file);
+        assert!(!may_share(&name(&file)), "there is none");
+        std::fs::write(&path, [0; 64]).unwrap();
+        let own = may_share(&name(&file));
+        let other = Path::new("/dev/shm").join(format!("{file}-"));
+        std::fs::rename(&path, &other).unwrap();
+        let misnamed = may_share(&name(&format!("{file}-")));
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        let link = may_share(&name(&file));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        let given = std::os::unix::fs::chown(&path, Some(65534), None).is_ok();
+        let another = may_share(&name(&file));
+        std::fs::remove_file(&path).unwrap();
+        assert!(own && !misnamed && !link);
+        assert!(!given || !another, "another user's");
     }
 
     #[test]
