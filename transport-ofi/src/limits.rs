@@ -53,7 +53,11 @@ pub(crate) const LOOK_MAX: usize = 16;
 /// Connections to a listener that have not said who they are; the oldest goes when there is one more.
 pub(crate) const GUESTS_MAX: usize = 64;
 
-/// And how long they may take.
+/// Those of one listener that have said who they are and are not up yet. Each has an endpoint (60 MiB with rxm); who comes meanwhile is a
+/// guest until there is room.
+pub(crate) const ACCEPTING_MAX: usize = 16;
+
+/// And how long guests may take.
 pub(crate) const GUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause of a listener that has no descriptor for whoever comes: until it is over, nobody wakes it.

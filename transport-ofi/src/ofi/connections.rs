@@ -22,6 +22,7 @@ use crate::device::{
     self, AddressVector, CompletionQueue, Endpoint, EventQueue, Info, Kind, Listener, Process, Queues,
     Request,
 };
+use crate::limits::ACCEPTING_MAX;
 use crate::options::OfiOptions;
 
 impl OfiFabric {
@@ -119,6 +120,7 @@ impl OfiFabric {
             way,
             options,
             listener,
+            asks: None,
             device: None,
             info: None,
             ordered: None,
@@ -187,12 +189,17 @@ impl OfiFabric {
 
     /// The same, by a hello on a wire.
     pub(super) fn greeted(&mut self, connection: ConnectionId, hello: &Hello) {
+        let has_room = self.has_room(connection);
         let Some(it) = self.connections.find_mut(connection) else { return };
         let (Some(listener), Way::Unconnected { wire: Some(wire), peer, .. }) = (it.listener, &mut it.way)
         else {
             return;
         };
         let Some(listening) = self.listeners.find(listener) else { return self.destroy(connection) };
+        if !has_room {
+            it.asks = Some(Box::new(hello.clone()));
+            return;
+        }
         let provider = listening.provider.clone();
         let (from, local) = (wire.peer().unwrap_or(([0, 0, 0, 0], 0).into()), wire.local());
         *peer = device::Address::from_bytes(&hello.name);
@@ -208,11 +215,19 @@ impl OfiFabric {
         }
         let found = self.chooser.for_answering(&provider, local, &options);
         let found = found.and_then(|info| Ok((self.device_of(&info, Kind::Unconnected)?, info)));
-        let Ok((device, info)) = found else { return self.destroy(connection) };
-        let fetches = self.devices.find(device).is_some_and(|device| device.fetches == Some(true));
-        // A stranger from another host has no memory here, and would only find out by our answer what somebody else's holds.
+        let Ok((device, info)) = found else {
+            self.refuse(connection, &PrivateData::EMPTY);
+            return self.destroy(connection);
+        };
+        let fetches = self.devices.find(device).and_then(|device| device.fetches);
+        // A stranger from another host has no memory here: he would have us write to somebody else's, and find out by our answer what
+        // it holds.
         let is_here = from.ip().is_loopback() || local.is_some_and(|local| local.ip() == from.ip());
-        let witness = hello.witness.filter(|_| fetches && is_here);
+        if fetches.is_some() && !is_here {
+            self.refuse(connection, &PrivateData::EMPTY);
+            return self.destroy(connection);
+        }
+        let witness = hello.witness.filter(|_| fetches == Some(true));
         if let Some(it) = self.connections.find_mut(connection) {
             (it.device, it.info) = (Some(device), Some(info));
             // Whoever cannot be read from has sent in packets what he would have had READ.
@@ -222,6 +237,27 @@ impl OfiFabric {
             }
         }
         self.say_request(listener, connection, device, from, hello.private);
+    }
+
+    /// Whether the listener that a guest has come to has room for another connection that is not up yet.
+    fn has_room(&self, guest: ConnectionId) -> bool {
+        let listener = self.connections.find(guest).and_then(|it| it.listener);
+        let comes =
+            |it: &&Connection| it.listener == listener && matches!(it.phase, Phase::Open | Phase::Accepting);
+        self.connections.iter().map(|(_, it)| it).filter(comes).count() < ACCEPTING_MAX
+    }
+
+    /// Lets guests in who had to wait for others, the oldest first.
+    pub(super) fn admit(&mut self) {
+        let waits = |key: &ConnectionId| self.connections.find(*key).is_some_and(|it| it.asks.is_some());
+        let waiting: Vec<_> = self.guests.iter().map(|(key, _)| *key).filter(waits).collect();
+        for key in waiting {
+            if self.has_room(key)
+                && let Some(asks) = self.connections.find_mut(key).and_then(|it| it.asks.take())
+            {
+                self.greeted(key, &asks);
+            }
+        }
     }
 
     fn say_request(

@@ -32,6 +32,9 @@ impl OfiFabric {
     /// The same, and what sockets have. Costs a system call.
     pub(super) fn look(&mut self) {
         self.look_at_queues();
+        if !self.guests.is_empty() {
+            self.admit();
+        }
         let mut ready =
             [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
                 LOOK_MAX];
@@ -81,6 +84,10 @@ impl OfiFabric {
                 self.events.push_back(Event::Rejected { connection: key, rejection, private });
             }
             Phase::Established => self.disconnected(key, Cause::Peer),
+            // What tcp and net say of an answer that is not theirs, or cut short.
+            Phase::Connecting if matches!(reason.os_errno(), libc::ENOPROTOOPT | libc::EINPROGRESS) => {
+                self.unreachable(key, stranger(Malformed::NotOurs));
+            }
             _ => self.unreachable(key, failure(reason)),
         }
     }

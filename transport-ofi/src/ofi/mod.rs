@@ -44,6 +44,7 @@ use crate::limits::{FETCHES_MAX, POLL_BATCH, POLL_BUSY, POLL_PAUSE_MAX, POLL_PAU
 use crate::options::OfiOptions;
 use crate::sys::Library;
 use choose::Chooser;
+use hello::Hello;
 use open_device::OpenDevice;
 use ordered::Ordered;
 use wire::{Door, Wire};
@@ -108,6 +109,8 @@ struct Connection {
     options: OfiOptions,
     /// The listener it came by.
     listener: Option<ListenerId>,
+    /// What a guest has said, for whom there was no room.
+    asks: Option<Box<Hello>>,
     device: Option<DeviceId>,
     /// What its endpoint is made of.
     info: Option<Info>,
@@ -263,7 +266,7 @@ impl OfiFabric {
                         let Some(cookie) = completion.cookie() else {
                             // Something that was injected has failed, and nobody says whose it was. Connections tell their
                             // end besides; where there are none, any of them may have lost something.
-                            if device.kind == Kind::Unconnected {
+                            if device.kind == Kind::Unconnected && completion.failure().is_some() {
                                 doubted.push(key);
                             }
                             continue;
@@ -319,7 +322,7 @@ impl OfiFabric {
                 let is_last = batch.is_last();
                 for completion in &mut *batch {
                     fetched += 1;
-                    failed |= completion.cookie().is_none();
+                    failed |= completion.cookie().is_none() && completion.failure().is_some();
                     ordered.retire(completion);
                 }
                 if is_last {
