@@ -112,6 +112,10 @@ fn assert_figures(report: &Value) {
             assert!(number(&total["ratio"]) > 0.0, "{step}");
         } else if step["background"].is_null() {
             assert!(number(&total["cpu_ns_per_message"]) > 0.0, "{step}");
+            // Messages so short are copied by every rank that has to do with them.
+            assert!(number(&total["copied_per_byte"]) > 0.0, "{step}");
+            let ranks = step["ranks"].as_array().unwrap();
+            assert!(ranks.iter().any(|rank| rank["copied_bytes"].as_u64() > Some(0)), "{step}");
         }
     }
 }
@@ -153,11 +157,24 @@ fn every_topology_is_measured_and_verified_and_the_files_are_there() {
     let table = first.printed();
     assert!(table.contains("tcp incast throughput, 64 B") && table.contains("messages verified"), "{table}");
     let page = Cluster::page("all");
-    for part in ["Every link", "By message size", "Latency distribution", "class=\"cell", "incast"] {
+    for part in [
+        "Every link",
+        "By message size",
+        "Latency distribution",
+        "class=\"cell",
+        "incast",
+        ">CPU/byte<",
+        ">copied/byte<",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     let csv = std::fs::read_to_string(out("all").with_extension("csv")).unwrap();
     assert!(csv.lines().filter(|line| line.contains(",all-to-all,")).count() > 24, "{csv}");
+    let cells: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert!(
+        csv.contains(",cpu_ns_per_byte,copied_per_byte,ratio\r\n") && cells.iter().all(|n| *n == cells[0]),
+        "{csv}"
+    );
     // The page can be made again, and from the lines alone.
     for ending in ["json", "jsonl"] {
         let again = run(&["bench", "report", out("all").with_extension(ending).to_str().unwrap()]).printed();

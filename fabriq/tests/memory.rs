@@ -314,6 +314,44 @@ fn loans_are_sent_and_lent_again() {
     }
 }
 
+/// Short messages are copied by both ends, and in-process by none; what is lent goes from where it is and lands where it stays.
+#[test]
+fn a_context_knows_what_its_transports_have_copied() {
+    for endpoint in ENDPOINTS {
+        let context = fabriq::context().unwrap();
+        assert_eq!(context.copied_bytes(), 0);
+        let (pull, push) = pair(&context, endpoint, SocketType::Pull, SocketType::Push);
+        let copied = |count: u64, message: &dyn Fn() -> Message| {
+            push.send(message()).unwrap();
+            pull.recv().unwrap();
+            let before = context.copied_bytes();
+            for _ in 0..count {
+                push.send(message()).unwrap();
+                pull.recv().unwrap();
+            }
+            context.copied_bytes() - before
+        };
+        let short = copied(100, &|| pattern(100).into());
+        let lent = copied(16, &|| context.loan(1 << 20).unwrap().into());
+        if endpoint.starts_with("inproc") {
+            assert_eq!((short, lent, context.copied_bytes()), (0, 0, 0));
+            continue;
+        }
+        // A message that came in two reads has waited in between.
+        assert!((20_000..24_000).contains(&short), "{endpoint}: {short} bytes to carry 10,000");
+        assert!(lent <= 16 << 20 >> 4, "{endpoint}: {lent} bytes to carry 16 MiB");
+        // Threads may ask, and links that are gone are not forgotten.
+        let all = context.copied_bytes();
+        drop((pull, push));
+        assert!(context.wait_until_sent(Some(PATIENCE)));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert!(context.copied_bytes() >= all));
+            }
+        });
+    }
+}
+
 /// A receiver that keeps what it got holds slots of the pool; beyond the budget frames have memory of their own, and
 /// traffic goes on.
 #[test]

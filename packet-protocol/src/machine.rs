@@ -383,6 +383,7 @@ impl<B: Deref<Target = [u8]>, P, T: Copy> Machine<B, P, T> {
                 let header = self.header(false, starved, filled.records);
                 writer.finish(header);
                 self.sender.outbox.settle(stock);
+                stock.count_copied(filled.copied);
                 return Some(Packet {
                     number: self.sender.number(),
                     len: filled.wire,
@@ -477,11 +478,6 @@ impl<B: Deref<Target = [u8]>, P, T: Copy> Machine<B, P, T> {
     /// READs that the device has.
     pub fn reads_under_way(&self) -> usize {
         self.receiver.transfers.under_way()
-    }
-
-    /// Bytes of parts that were copied though they are long enough for a rendezvous, for want of a key.
-    pub const fn copied_bytes(&self) -> u64 {
-        self.sender.copied
     }
 
     /// Neither the device nor the peer touches memory of this link any more: the queue pair is in error and empty, or

@@ -304,6 +304,7 @@ impl<B: Deref<Target = [u8]>, T: Copy> Receiver<B, T> {
                 let (from, to) = (assembly.filled, assembly.filled + len);
                 let place = assembly.target.frame.get_mut(from..to).ok_or(Violation::BadFrame)?;
                 place.copy_from_slice(&packet[at..at + len]);
+                stock.count_copied(len);
                 assembly.filled = to;
             }
         }
@@ -357,7 +358,7 @@ impl<B: Deref<Target = [u8]>, T: Copy> Receiver<B, T> {
 /// Says that a part arrived whose body lies at `at` of a packet. `false` when it does not.
 #[inline(always)]
 fn say(
-    stock: &Stock,
+    stock: &mut Stock,
     out: &mut Vec<Completion>,
     link: LinkId,
     flags: Flags,
@@ -375,6 +376,7 @@ fn say(
         if let Some(Completion::Received { part, .. }) = out.last_mut() {
             part.body.set_window(window, len);
         }
+        stock.count_copied(len);
         return true;
     }
     let Some(body) = packet.get(at..at + len) else { return false };

@@ -43,6 +43,8 @@ pub(crate) struct Filled {
     pub(crate) buffered: usize,
     pub(crate) records: u16,
     pub(crate) spliced: usize,
+    /// Bytes of bodies that were copied into it.
+    pub(crate) copied: usize,
 }
 
 /// The sending half of a link.
@@ -60,8 +62,6 @@ pub(crate) struct Sender<P> {
     /// The peer knows that we want more credit.
     pub(crate) asked: bool,
     sent_said: u64,
-    /// Bytes of parts that should not have been copied, for want of a key.
-    pub(crate) copied: u64,
 }
 
 impl<P> fmt::Debug for Sender<P> {
@@ -93,7 +93,6 @@ impl<P> Sender<P> {
             packet: start,
             asked: false,
             sent_said: 0,
-            copied: 0,
         }
     }
 
@@ -140,7 +139,8 @@ impl<P> Sender<P> {
                 break;
             }
         }
-        Filled { wire: writer.wire, buffered: writer.at, records: writer.records, spliced }
+        let Writer { wire, at, records, copied, .. } = *writer;
+        Filled { wire, buffered: at, records, spliced, copied }
     }
 
     /// Packs the first part, which is not inline. `false` when it has to wait for the next packet, or for FINs.
@@ -172,7 +172,6 @@ impl<P> Sender<P> {
             }
         }
         if !fits_a_packet {
-            self.copied += len as u64;
             self.fragmenting = self.outbox.take().map(|part| Fragmenting { part, gone: 0 });
             return true;
         }
@@ -185,10 +184,6 @@ impl<P> Sender<P> {
         } else if writer.splice(flags, part.body, |at, body| memory.splice(at, body)) {
             self.spliced.push_back(Spliced { packet: self.packet, ordinal: self.outbox.taken() });
             *spliced += 1;
-            return true;
-        }
-        if long {
-            self.copied += len as u64;
         }
         true
     }

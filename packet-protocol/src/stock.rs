@@ -27,6 +27,18 @@ impl Stock {
         self.landing.is_settled()
     }
 
+    /// Bytes of parts' bodies that were copied into packets and out of them, of all links that ever used this. What a device
+    /// sends or READs from where it is does not count.
+    pub fn copied_bytes(&self) -> u64 {
+        self.landing.copied_bytes()
+    }
+
+    /// Counts bytes that the driver has copied itself, as where a READ could not go straight into its target.
+    #[inline(always)]
+    pub fn count_copied(&mut self, len: usize) {
+        self.landing.count_copied(len);
+    }
+
     /// Changes a small queue that is full for a large one.
     pub(crate) fn enlarge(&mut self, queue: &mut VecDeque<Part>) {
         let mut large =

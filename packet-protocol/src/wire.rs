@@ -178,13 +178,15 @@ pub(crate) struct Writer<'a> {
     pub(crate) wire: usize,
     limit: usize,
     pub(crate) records: u16,
+    /// Bytes of bodies among them.
+    pub(crate) copied: usize,
 }
 
 impl<'a> Writer<'a> {
     /// For a packet of at most `limit` bytes, which the buffer must hold.
     pub(crate) fn new(buffer: &'a mut [u8], limit: usize) -> Self {
         let limit = limit.min(buffer.len());
-        Self { buffer, at: HEADER_LEN, wire: HEADER_LEN, limit, records: 0 }
+        Self { buffer, at: HEADER_LEN, wire: HEADER_LEN, limit, records: 0, copied: 0 }
     }
 
     /// Bytes that further records may have.
@@ -218,6 +220,7 @@ impl<'a> Writer<'a> {
         self.at += all;
         self.wire += all;
         self.records += 1;
+        self.copied += len;
         true
     }
 
@@ -232,6 +235,11 @@ impl<'a> Writer<'a> {
         self.wire += bytes.len();
     }
 
+    fn put_body(&mut self, body: &[u8]) {
+        self.put(body);
+        self.copied += body.len();
+    }
+
     fn pad(&mut self) {
         self.put(&[0; 8][..padded(self.wire) - self.wire]);
     }
@@ -240,7 +248,7 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn copy(&mut self, flags: Flags, body: &[u8]) {
         self.begin(mark(flags), body.len());
-        self.put(body);
+        self.put_body(body);
         self.pad();
     }
 
@@ -257,7 +265,7 @@ impl<'a> Writer<'a> {
         let spliced = splice(self.at, body);
         match &spliced {
             Ok(()) => self.wire += len,
-            Err(body) => self.put(body),
+            Err(body) => self.put_body(body),
         }
         self.pad();
         spliced.is_ok()
@@ -271,7 +279,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn fragment(&mut self, flags: Flags, total: u64, bytes: &[u8]) {
         self.begin(mark(flags) | FRAGMENT, 8 + bytes.len());
         self.put(&total.to_le_bytes());
-        self.put(bytes);
+        self.put_body(bytes);
         self.pad();
     }
 }

@@ -251,7 +251,36 @@ fn large_frames_from_a_pool_are_read_straight_into_the_receivers_pool() {
         assert!(fabric.count().reads > reads, "{len} B came in packets");
         assert!(world.hosts[b.host].pool.usage().lent_slots > 0, "{len} B landed elsewhere");
     }
+    assert_eq!([a, b].map(|end| world.driver(end.host).copied_bytes()), [0, 0]);
     assert_eq!(fabric.count().receiver_not_ready, 0);
+}
+
+/// What has a key and is shorter is sent from where it is, and copied out of the packet; without one it is copied into it as well.
+/// Where the receiver may register nothing, what it READs is copied out of the buffers that it has.
+#[test]
+fn what_is_copied_into_packets_and_out_of_them_is_counted() {
+    let fabric = Fabric::new(Duration::from_micros(2));
+    let sending = FramePool::new(64 << 20);
+    let mut world = World::new(&Simulated::with(&fabric), 2);
+    let (a, b) = world.pair();
+    world.grant(b, Grant::Unlimited);
+    let mut copied = |frame: Frame| {
+        let before = [a, b].map(|end| world.driver(end.host).copied_bytes());
+        let len = frame.len();
+        world.post(a, Part::last(frame)).expect("there is room");
+        assert_eq!(world.receive(b, 1)[0].body.len(), len);
+        let after = [a, b].map(|end| world.driver(end.host).copied_bytes());
+        [after[0] - before[0], after[1] - before[1]]
+    };
+    assert_eq!(copied(body(0, 50)), [50, 50], "inline");
+    assert_eq!(copied(body(0, 1000)), [1000, 1000], "in a packet");
+    assert_eq!(copied(registered(&sending, 0, 12_000)), [0, 12_000], "spliced into a packet");
+    assert_eq!(copied(body(0, 100_000)), [100_000, 100_000], "in fragments");
+    assert_eq!(copied(registered(&sending, 0, 1 << 20)), [0, 0], "by READ");
+    fabric.hosts().into_iter().for_each(|host| fabric.refuse_memory(host, true));
+    // Of an arena that was not registered before, and may not be now.
+    let larger = registered(&sending, 0, 4 << 20);
+    assert_eq!(copied(larger)[1], 4 << 20, "by a READ the long way, or in fragments");
 }
 
 /// Whatever happens to be registered when no more can be: the rest goes by copies, and all of it arrives.

@@ -49,6 +49,8 @@ enum Harm {
     HelloIsOurs,
     GapIsSilent,
     GapCountsOneMore,
+    CopiesAreForgotten,
+    CopiesAreCountedTwice,
 }
 
 /// Which property must notice. Others may as well.
@@ -85,6 +87,8 @@ const NOTICED_BY: &[(Harm, &str)] = &[
     (Harm::HelloIsOurs, "hello_and_identity_reach_the_peer"),
     (Harm::GapIsSilent, "gap_counts_are_exact"),
     (Harm::GapCountsOneMore, "gap_counts_are_exact"),
+    (Harm::CopiesAreForgotten, "copies_are_counted_once_and_never_forgotten"),
+    (Harm::CopiesAreCountedTwice, "copies_are_counted_once_and_never_forgotten"),
 ];
 
 #[test]
@@ -182,6 +186,7 @@ impl Transport for HarmedTransport {
             last: None,
             flush: false,
             now: None,
+            received: 0,
         }))
     }
 }
@@ -196,11 +201,15 @@ struct HarmedDriver {
     last: Option<Part>,
     flush: bool,
     now: Option<Instant>,
+    received: u64,
 }
 
 impl HarmedDriver {
     fn tell(&mut self, said: Completion, out: &mut Vec<Completion>) {
         self.seen += 1;
+        if let Completion::Received { part, .. } = &said {
+            self.received += part.body.len() as u64;
+        }
         match (self.harm, said) {
             (Harm::DownTwice, Completion::Down { link, reason }) => {
                 out.push(Completion::Down { link, reason });
@@ -357,5 +366,14 @@ impl Driver for HarmedDriver {
     }
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wake_fd()
+    }
+    fn copied_bytes(&self) -> u64 {
+        match self.harm {
+            Harm::CopiesAreForgotten if self.links.is_empty() => 0,
+            Harm::CopiesAreForgotten => self.received,
+            // In and out, by either side, is all that there can be.
+            Harm::CopiesAreCountedTwice => 4 * self.received,
+            _ => self.inner.copied_bytes(),
+        }
     }
 }

@@ -131,6 +131,13 @@ pub trait Driver: fmt::Debug + Send {
 
     /// The descriptor to sleep on, the same for the driver's life. `None`: only `Wake` and deadlines matter.
     fn wake_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Bytes of parts' bodies that this driver has copied between frames and buffers of its own since it was made, both
+    /// ways, on all links it ever had; what it moves from one buffer to another counts each time. What a kernel, a library
+    /// or a device copies does not count, nor what was copied before a part was posted. Only ever grows.
+    fn copied_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Whether a driver lets its caller sleep.

@@ -12,6 +12,7 @@ pub struct Landing {
     pool: FramePool,
     /// Bytes of pool slots lent to parts whose bytes have not arrived.
     ahead: usize,
+    copied: u64,
 }
 
 /// Memory that a part's bytes go to as they arrive.
@@ -26,7 +27,7 @@ pub struct Target {
 impl Landing {
     /// Parts land in `pool`. When it is spent they get memory of their own, which no device has registered.
     pub fn new(pool: FramePool) -> Self {
-        Self { pool, ahead: 0 }
+        Self { pool, ahead: 0, copied: 0 }
     }
 
     /// Memory for a part whose bytes are about to arrive, and how much of it is lent on trust. `None` when the system
@@ -61,7 +62,8 @@ impl Landing {
 
     /// A part's body that is copied out of a buffer.
     #[inline(never)]
-    pub fn copy(&self, body: &[u8]) -> Frame {
+    pub fn copy(&mut self, body: &[u8]) -> Frame {
+        self.count_copied(body.len());
         if body.len() > INLINE_MAX
             && let Some(mut frame) = self.pool.take(body.len())
         {
@@ -69,6 +71,18 @@ impl Landing {
             return frame.freeze();
         }
         Frame::copy_from_slice(body)
+    }
+
+    /// Counts bytes of parts that were copied to where they land by other means than [`Landing::copy`].
+    #[inline(always)]
+    pub fn count_copied(&mut self, len: usize) {
+        self.copied += len as u64;
+    }
+
+    /// Bytes of parts that were copied to where they land, for [`crate::Driver::copied_bytes`]. What a device or a system call
+    /// puts there itself does not count.
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied
     }
 }
 
@@ -94,5 +108,15 @@ mod tests {
         assert_eq!(claims.iter().map(|claim| claim.ahead).sum::<usize>(), AHEAD_MAX);
         claims.into_iter().for_each(|claim| landing.settle(claim.ahead));
         assert_eq!(landing.target(SLOT_MAX).unwrap().ahead, SLOT_MAX);
+    }
+
+    #[test]
+    fn what_is_copied_is_counted_and_a_target_is_not() {
+        let mut landing = Landing::new(FramePool::new(1 << 20));
+        assert!(landing.target(5000).is_some());
+        assert_eq!(landing.copied_bytes(), 0);
+        assert_eq!((landing.copy(&[7; 10]).len(), landing.copy(&[7; 5000]).len()), (10, 5000));
+        landing.count_copied(3);
+        assert_eq!(landing.copied_bytes(), 5013);
     }
 }

@@ -193,6 +193,7 @@ fn a_frame_is_moved_and_not_copied() {
     let start = body.as_ptr();
     world.send_parts(a, vec![Part::last(body)]);
     assert_eq!(world.receive(b, 1)[0].body.as_ptr(), start);
+    assert_eq!([a, b].map(|end| world.driver(end.host).copied_bytes()), [0, 0]);
 }
 
 #[test]

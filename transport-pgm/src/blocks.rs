@@ -13,6 +13,8 @@ pub(crate) struct Blocks {
     blocks_max: usize,
     chunks: Vec<FrameMut>,
     vacant: Vec<u32>,
+    /// Bytes that were ever kept.
+    copied: u64,
 }
 
 /// A block on loan.
@@ -27,7 +29,7 @@ impl Blocks {
     pub(crate) fn new(tsdu_max: usize, bytes: usize) -> Self {
         let block_len = tsdu_max.clamp(1, usize::from(u16::MAX));
         let blocks_max = (bytes / block_len).min(u32::MAX as usize);
-        Self { block_len, blocks_max, chunks: Vec::new(), vacant: Vec::new() }
+        Self { block_len, blocks_max, chunks: Vec::new(), vacant: Vec::new(), copied: 0 }
     }
 
     /// Keeps a packet's payload. `None` when it is longer than any may be, or all memory is in use.
@@ -39,6 +41,7 @@ impl Blocks {
         let at = self.vacant.pop()?;
         let (chunk, start) = self.place(at);
         self.chunks[chunk][start..start + tsdu.len()].copy_from_slice(tsdu);
+        self.copied += u64::from(len);
         Some(Block { at, len })
     }
 
@@ -51,6 +54,11 @@ impl Blocks {
     /// A block comes home.
     pub(crate) fn give_back(&mut self, block: Block) {
         self.vacant.push(block.at);
+    }
+
+    /// Bytes of packets that were ever copied here.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.copied
     }
 
     /// Blocks that packets wait in.

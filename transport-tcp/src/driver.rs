@@ -109,7 +109,12 @@ impl TcpDriver {
             errno: error.raw_os_error(),
         })?;
         Ok(Self {
-            io: Io { epoll, buffers: Buffers::new(env.receive_pool), send_buffers: SendBuffers::default() },
+            io: Io {
+                epoll,
+                buffers: Buffers::new(env.receive_pool),
+                send_buffers: SendBuffers::default(),
+                copied_by_gone: 0,
+            },
             links: Slab::new(),
             opens: Slab::new(),
             pending: VecDeque::new(),
@@ -838,6 +843,11 @@ impl Driver for TcpDriver {
 
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.io.epoll.as_fd())
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        let sent = self.links.iter().map(|(_, link)| link.copied_bytes()).sum::<u64>();
+        self.io.buffers.copied_bytes() + self.io.copied_by_gone + sent
     }
 }
 

@@ -47,10 +47,15 @@ impl Buffers {
         }
     }
 
+    /// Bytes of parts that were copied out of a shared buffer, or from there to a stash and back.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.landing.copied_bytes()
+    }
+
     /// Says that a part arrived whose body lies at `at` in a buffer.
     #[inline(always)]
     fn say(
-        &self,
+        &mut self,
         out: &mut Vec<Completion>,
         link: LinkId,
         flags: Flags,
@@ -65,6 +70,7 @@ impl Buffers {
             // written where it stays, see `set_window`, and so is what is around it: with a name of its own in it, the
             // completion would be made on the stack, in small pieces, which `push` moves in large ones and waits for.
             out.push(Completion::RECEIVED);
+            self.landing.count_copied(len);
             if let Some(Completion::Received { link: whose, part }) = out.last_mut() {
                 *whose = link;
                 part.body.set_window(window, len);
@@ -219,6 +225,7 @@ impl Incoming {
                     break Err(DownReason::Broken(Errno::NOMEM.raw_os_error()));
                 };
                 frame[..here].copy_from_slice(&bytes[end - here..end]);
+                buffers.landing.count_copied(here);
                 self.fill = Some(Fill { frame, filled: here, flags: header.flags, ahead });
                 at = end;
                 break Ok(Stop::Hungry);
@@ -296,7 +303,7 @@ impl Incoming {
     #[cold]
     fn deliver_raw(
         &mut self,
-        buffers: &Buffers,
+        buffers: &mut Buffers,
         link: LinkId,
         limit: usize,
         out: &mut Vec<Completion>,
@@ -320,6 +327,7 @@ impl Incoming {
     /// Gets a shared buffer, with what waits at its front.
     fn make_room(&mut self, buffers: &mut Buffers) {
         let waiting = self.end - self.start;
+        buffers.landing.count_copied(waiting);
         if self.bytes.len() == BUFFER_LEN {
             self.bytes.copy_within(self.start..self.end, 0);
         } else {
@@ -357,6 +365,7 @@ impl Incoming {
             stash = std::mem::take(&mut self.stash);
             stash.reserve_exact(waiting);
             stash.extend_from_slice(&self.bytes[self.start..self.end]);
+            buffers.landing.count_copied(waiting);
         }
         buffers.give(std::mem::replace(&mut self.bytes, stash));
         (self.start, self.end) = (0, waiting);

@@ -27,6 +27,8 @@ pub(crate) struct Io {
     pub(crate) epoll: OwnedFd,
     pub(crate) buffers: Buffers,
     pub(crate) send_buffers: SendBuffers,
+    /// Bytes that links which are gone had copied into theirs.
+    pub(crate) copied_by_gone: u64,
 }
 
 /// How far a link is.
@@ -311,11 +313,18 @@ impl Link {
         }
     }
 
+    /// Bytes of bodies that were copied into its send buffer.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.outgoing.copied_bytes()
+    }
+
     /// Gives everything back. Returns the parts that nobody saw.
     pub(crate) fn end(&mut self, io: &mut Io) -> Vec<Part> {
         self.forget(io);
         self.incoming.abandon(&mut io.buffers);
-        self.outgoing.take_unseen(&mut io.send_buffers)
+        let unseen = self.outgoing.take_unseen(&mut io.send_buffers);
+        io.copied_by_gone += self.outgoing.copied_bytes();
+        unseen
     }
 
     /// Stops delivering, and has what waits written.

@@ -82,6 +82,10 @@ pub(crate) struct Outgoing {
     wanted: Cell<bool>,
     posted: u64,
     sent: u64,
+    /// Bytes that were ever taken out of `queued`.
+    written: u64,
+    /// What [`Outgoing::copied_bytes`] does not know from the other counts: an instruction for every small part would be much.
+    copied_beside: i64,
     /// Without frames bodies go without headers, and each as a large one.
     framing: Framing,
 }
@@ -135,6 +139,14 @@ impl Outgoing {
         self.sent
     }
 
+    /// Bytes of bodies that were copied into `bytes`, inside it, or back out of it. Of all that was ever queued this is what is
+    /// left without headers, which have two bytes, and with `copied_beside`, which knows of the parts that are otherwise.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        (self.written + self.queued as u64)
+            .wrapping_sub(2 * self.posted)
+            .wrapping_add_signed(self.copied_beside)
+    }
+
     /// Whether a part with these flags is taken.
     #[inline]
     pub(crate) fn takes(&self, flags: Flags) -> bool {
@@ -182,16 +194,19 @@ impl Outgoing {
         self.count(buffers, flags);
         if self.framing == Framing::Raw {
             self.queued += body.len();
+            self.copied_beside += 2 - body.len() as i64;
             self.large.push_back(Large { at: 0, body });
             return;
         }
         let (before, len) = (self.bytes.len(), body.len());
         self.framing.write(&mut self.bytes, flags, len);
         if len < REFERENCE_MIN_FULL || (len < REFERENCE_MIN && self.queued < QUEUE_BYTES_MAX) {
+            self.copied_beside += 2 - (self.bytes.len() - before) as i64;
             self.bytes.extend_from_slice(&body);
             self.queued += self.bytes.len() - before;
         } else {
             let at = self.bytes.len();
+            self.copied_beside += 2 - (at - before + len) as i64;
             self.queued += at - before + len;
             self.large.push_back(Large { at, body });
         }
@@ -201,6 +216,7 @@ impl Outgoing {
     #[cold]
     fn compact(&mut self) {
         let gone = self.scanned;
+        self.copied_beside += (self.bytes.len() - gone) as i64;
         self.bytes.drain(..gone);
         self.done -= gone;
         self.scanned = 0;
@@ -238,6 +254,7 @@ impl Outgoing {
     /// Notes that the system took `n` bytes more.
     #[inline]
     pub(crate) fn advance(&mut self, buffers: &mut SendBuffers, n: usize) {
+        self.written += n.min(self.queued) as u64;
         self.queued = self.queued.saturating_sub(n);
         if self.queued > 0 {
             self.advance_part(n);
@@ -253,6 +270,7 @@ impl Outgoing {
     fn clear(&mut self, buffers: &mut SendBuffers) {
         buffers.give(std::mem::take(&mut self.bytes));
         self.large.clear();
+        self.written += self.queued as u64;
         (self.done, self.scanned, self.large_done, self.large_part, self.queued) = (0, 0, 0, 0, 0);
     }
 
@@ -333,6 +351,7 @@ impl Outgoing {
                 let body = if frame.large {
                     self.large[large].body.clone()
                 } else {
+                    self.copied_beside += (frame.end - frame.body) as i64;
                     Frame::copy_from_slice(&self.bytes[frame.body..frame.end])
                 };
                 message.push(if frame.more { Part::more(body) } else { Part::last(body) });

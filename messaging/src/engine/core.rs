@@ -122,6 +122,11 @@ impl Core {
         self.conduits.is_empty() && self.endpoints.is_empty()
     }
 
+    /// Bytes that its drivers have copied, see [`Driver::copied_bytes`]; drivers stay for the shard's life.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.drivers.iter().map(|slot| slot.driver.copied_bytes()).sum()
+    }
+
     /// Closes one pipe; called again, it can only make it sooner.
     pub(super) fn close_conduit(&mut self, key: SlabKey, linger: Option<Duration>, now: Instant) {
         let Some(conduit) = self.conduits.find_mut(key) else { return };

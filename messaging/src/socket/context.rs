@@ -162,6 +162,18 @@ impl Context {
             || self.shared.shard.wait_until_quiet(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
+    /// Bytes of message parts that this context's transports have copied since it was made, both ways, on all links it ever had.
+    /// Short parts are copied into what is sent and out of what arrives: one byte at either end for each that is carried. Long
+    /// ones go from where they are ([`Context::loan`], or the application's own memory) and land where they stay, as far as the
+    /// transport can, and add nothing.
+    ///
+    /// Not counted is what a kernel, a device or its library copies, nor what the application copies to make a message. In-process
+    /// messages are moved. Only ever grows. Thread-safe; takes the engine's lock for a moment, so it is for reports and not
+    /// for every message. A forked child has no engine, and hears 0.
+    pub fn copied_bytes(&self) -> u64 {
+        if self.shared.is_foreign() { 0 } else { self.shared.shard.with_core(|core| core.copied_bytes()) }
+    }
+
     /// Lends a writable frame of `len` bytes from the pool, to fill and send without a copy. Beyond the pool's budget,
     /// or its largest slot of 4 MiB, the frame has memory of its own.
     pub fn loan(&self, len: usize) -> Result<FrameMut, Error> {

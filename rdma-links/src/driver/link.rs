@@ -146,6 +146,7 @@ impl Link {
                     let arrived = fabric.reclaim(connection, target);
                     let finished =
                         self.detours.arrived(tag, arrived.as_deref().filter(|_| done), |read, at, bytes| {
+                            stock.count_copied(bytes.len());
                             fabric.fill_target(connection, read.target, at, bytes)
                         });
                     arrived.into_iter().for_each(|frame| device.spare_frame(frame));

@@ -546,6 +546,10 @@ impl<F: Fabric> Driver for RdmaDriver<F> {
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.fabric.wake_fd()
     }
+
+    fn copied_bytes(&self) -> u64 {
+        self.stock.copied_bytes()
+    }
 }
 
 impl<F: Fabric> Drop for RdmaDriver<F> {

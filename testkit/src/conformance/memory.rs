@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use transport_core::{Completion, Frame, FrameMut, Grant, Part};
+use transport_core::{Close, Completion, Frame, FrameMut, Grant, Part};
 
 use super::follow::{Follower, message};
 use super::links::exchange;
@@ -141,4 +141,46 @@ pub(super) fn one_frame_may_be_under_way_many_times(subject: &dyn Subject) {
             world.run_until("Sent", |world| world.link(from).all_sent());
         }
     }
+}
+
+/// Parts sent each way while their copies are counted.
+const COPIED_PARTS: u64 = 30;
+/// Bytes of copies beside the bodies: pieces that arrive in two reads, and what a middleware adds to a part.
+const COPIED_SLACK: u64 = 16 << 10;
+
+pub(super) fn copies_are_counted_once_and_never_forgotten(subject: &dyn Subject) {
+    let copied = |world: &mut World| (0..2).map(|at| world.driver(at).copied_bytes()).sum::<u64>();
+    let mut world = World::new(subject, 2);
+    assert_eq!(copied(&mut world), 0, "nothing was carried yet");
+    let (a, b) = world.pair();
+    let mut carried = 0;
+    for (from, to) in world.directions((a, b)) {
+        world.grant(to, Grant::Unlimited);
+        for seq in 0..COPIED_PARTS {
+            let len = [5000, 10_000, 100_000][seq as usize % if world.reliable() { 3 } else { 2 }];
+            world.send_parts(from, message(seq, 1, len));
+            carried += len as u64;
+            // One at a time: what piles up may be moved to make room, and counts again.
+            if world.reliable() {
+                world.receive(to, 1);
+            } else {
+                world.settle();
+            }
+        }
+    }
+    // Into a packet or a stream and out again; a packet that overtakes others waits in memory of its own.
+    let most = carried * if world.reliable() { 2 } else { 3 } + COPIED_SLACK;
+    let before = copied(&mut world);
+    assert!(before <= most, "{before} bytes were copied to carry {carried}");
+    world.close(a, Close::Abort);
+    world.await_down(a);
+    if !world.is_down(b) {
+        world.close(b, Close::Abort);
+        world.await_down(b);
+    }
+    let after = copied(&mut world);
+    assert!(
+        (before..=most).contains(&after),
+        "{before} bytes were copied, and {after} once the link had ended"
+    );
 }

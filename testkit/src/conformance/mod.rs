@@ -121,6 +121,7 @@ properties! {
     memory::both_pools_pinned_still_progress [duplex reliable];
     memory::no_allocation_per_message_when_warm [reliable];
     memory::one_frame_may_be_under_way_many_times [];
+    memory::copies_are_counted_once_and_never_forgotten [];
     wakeups::an_idle_driver_lets_its_caller_sleep [];
     wakeups::no_lost_wakeup_between_arm_and_sleep [duplex reliable threaded];
 }
@@ -215,6 +216,7 @@ macro_rules! conformance {
                 both_pools_pinned_still_progress
                 no_allocation_per_message_when_warm
                 one_frame_may_be_under_way_many_times
+                copies_are_counted_once_and_never_forgotten
                 an_idle_driver_lets_its_caller_sleep
                 no_lost_wakeup_between_arm_and_sleep
             }

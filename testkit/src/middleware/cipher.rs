@@ -306,6 +306,10 @@ impl Driver for CipheredDriver {
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wake_fd()
     }
+
+    fn copied_bytes(&self) -> u64 {
+        self.inner.copied_bytes()
+    }
 }
 
 fn seal(number: u64, part: &Part) -> Part {

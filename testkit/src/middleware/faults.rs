@@ -204,4 +204,8 @@ impl Driver for FaultyDriver {
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wake_fd()
     }
+
+    fn copied_bytes(&self) -> u64 {
+        self.inner.copied_bytes()
+    }
 }

@@ -73,6 +73,8 @@ pub struct Host {
     deadline: Option<Instant>,
     futile: u32,
     out: Vec<Completion>,
+    /// What it had copied at its last poll.
+    copied: u64,
 }
 
 /// Some hosts, each with one driver of the transport under test, and a clock.
@@ -159,6 +161,7 @@ impl World {
             deadline: None,
             futile: 0,
             out: Vec::new(),
+            copied: 0,
         });
         self.hosts.len() - 1
     }

@@ -104,6 +104,9 @@ impl World {
         }
         let mut out = std::mem::take(&mut host.out);
         driver.poll(now, &mut out, budget);
+        let copied = driver.copied_bytes();
+        assert!(copied >= host.copied, "host {at} had copied {} bytes, and now {copied}", host.copied);
+        host.copied = copied;
         let count = out.len();
         assert!(count <= budget.saturating_add(self.slack), "{count} completions for a budget of {budget}");
         // As an engine may: to sleep as soon as the driver says Ready, also when this poll brought something; and with

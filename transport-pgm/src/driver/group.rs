@@ -202,6 +202,11 @@ impl<C: Carrier> Group<C> {
         }
     }
 
+    /// Bytes of packets that were copied to wait for others.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.sources().map_or(0, Sources::copied_bytes)
+    }
+
     /// The system says that the carrier has something, or room.
     pub(super) fn woken(&mut self) {
         self.heard = true;

@@ -48,6 +48,8 @@ pub(crate) struct PgmDriver<N: Network> {
     links: Slab<LinkId, Link<N::Carrier>>,
     groups: Slab<SlabKey, Group<N::Carrier>>,
     landing: Landing,
+    /// Bytes that were copied by senders and groups that are gone.
+    copied_by_gone: u64,
     /// Said first by the next poll.
     news: VecDeque<Completion>,
     /// Sources that may have something to say.
@@ -82,6 +84,7 @@ impl<N: Network> PgmDriver<N> {
             links: Slab::new(),
             groups: Slab::new(),
             landing: Landing::new(env.receive_pool),
+            copied_by_gone: 0,
             news: VecDeque::with_capacity(NEWS_CAPACITY),
             queue: VecDeque::new(),
             dirty: Vec::new(),
@@ -152,6 +155,7 @@ impl<N: Network> PgmDriver<N> {
     fn drop_link(&mut self, id: LinkId) {
         match self.links.remove(id) {
             Some(Link::Sender(sender)) => {
+                self.copied_by_gone += sender.outbox.copied_bytes();
                 self.senders.retain(|sender| *sender != id);
                 // It dialled once, and that is done.
                 if self.opens.find(sender.open) == Some(&Role::Connect) {
@@ -176,7 +180,7 @@ impl<N: Network> PgmDriver<N> {
             let used =
                 self.links.iter().any(|(_, link)| matches!(link, Link::Source(link) if link.group == key));
             if !used {
-                self.groups.remove(key);
+                self.copied_by_gone += self.groups.remove(key).map_or(0, |group| group.copied_bytes());
                 self.receiving.retain(|group| *group != key);
             }
         }
@@ -468,6 +472,15 @@ impl<N: Network> Driver for PgmDriver<N> {
 
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.network.wake_fd()
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        let sent = self.senders.iter().filter_map(|id| match self.links.find(*id)? {
+            Link::Sender(sender) => Some(sender.outbox.copied_bytes()),
+            Link::Source(_) => None,
+        });
+        let waiting = self.groups.iter().map(|(_, group)| group.copied_bytes());
+        self.landing.copied_bytes() + self.copied_by_gone + sent.chain(waiting).sum::<u64>()
     }
 }
 

@@ -97,6 +97,11 @@ impl Outbox {
         self.encoder.finished()
     }
 
+    /// Bytes that were copied into packets.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.encoder.copied_bytes()
+    }
+
     /// Gives back the messages of which no byte was packed.
     pub(super) fn give_back(&mut self, link: LinkId, news: &mut VecDeque<Completion>) {
         while self.inside

@@ -134,6 +134,7 @@ impl Decoder {
                 let frame = &mut body.target.frame;
                 let some = rest.len().min(frame.len() - body.filled);
                 frame[body.filled..body.filled + some].copy_from_slice(&rest[..some]);
+                landing.count_copied(some);
                 *rest = &rest[some..];
                 body.filled += some;
                 if body.filled == frame.len()

@@ -15,6 +15,7 @@ pub struct Encoder {
     /// The part that was taken last is not the last of its message.
     inside: bool,
     finished: u64,
+    copied: u64,
 }
 
 impl Encoder {
@@ -58,6 +59,11 @@ impl Encoder {
         self.finished
     }
 
+    /// Bytes of bodies that were copied into TSDUs.
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied
+    }
+
     /// Whether a part is only half in TSDUs.
     pub fn is_inside_a_part(&self) -> bool {
         self.header_len != 0
@@ -97,6 +103,7 @@ impl Encoder {
             let rest = &self.body[self.written - self.header_len..];
             let some = rest.len().min(into.len() - at);
             into[at..at + some].copy_from_slice(&rest[..some]);
+            self.copied += some as u64;
             self.written += some;
             at += some;
             if self.written == self.header_len + self.body.len() {

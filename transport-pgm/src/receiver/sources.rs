@@ -344,6 +344,11 @@ impl Sources {
         entry.source.as_ref().map(|(_, receiver)| receiver.counters())
     }
 
+    /// Bytes of packets that were copied to wait for missing ones, of all sources that there ever were.
+    pub fn copied_bytes(&self) -> u64 {
+        self.blocks.copied_bytes()
+    }
+
     /// Packets that wait for missing ones, of all sources.
     pub fn waiting_packets(&self) -> usize {
         self.blocks.lent()

@@ -7,7 +7,7 @@ use super::report::{Cluster, FlowFigures, Latency, Step};
 
 const HEAD: &str = "step,topology,what,transport,size,parts,links,threads,hwm,rate_asked,background_size,from,to,\
                     messages_per_second,gigabytes_per_second,min_us,mean_us,p50_us,p90_us,p99_us,p99_9_us,p99_99_us,max_us,\
-                    lost,cpu_ns_per_message,cpu_ns_per_byte,ratio\r\n";
+                    lost,cpu_ns_per_message,cpu_ns_per_byte,copied_per_byte,ratio\r\n";
 
 pub(super) fn of(cluster: &Cluster) -> String {
     let mut text = HEAD.to_owned();
@@ -57,6 +57,7 @@ fn row(text: &mut String, step: &Step, flow: Option<&FlowFigures>) {
         lost.map_or(String::new(), |lost| lost.to_string()),
         number(total.cpu_ns_per_message.filter(|_| flow.is_none())),
         number(total.cpu_ns_per_byte.filter(|_| flow.is_none())),
+        number(total.copied_per_byte.filter(|_| flow.is_none())),
         number(total.ratio.filter(|_| flow.is_none())),
     ];
     let cells: Vec<_> = cells.iter().map(|cell| quoted(cell)).collect();

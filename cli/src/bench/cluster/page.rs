@@ -273,6 +273,8 @@ fn all_figures(cluster: &Cluster) -> String {
         "msg/s",
         "GB/s",
         "CPU/message",
+        "CPU/byte",
+        "copied/byte",
         "lost",
         "x raw",
     ];
@@ -297,6 +299,8 @@ fn all_figures(cluster: &Cluster) -> String {
             units::per_second(total.messages_per_second),
             units::three_digits(total.gigabytes_per_second),
             total.cpu_ns_per_message.map_or(NONE.to_owned(), |ns| microseconds(ns / 1e3)),
+            total.cpu_ns_per_byte.map_or(NONE.to_owned(), |ns| format!("{} ns", units::three_digits(ns))),
+            total.copied_per_byte.map_or(NONE.to_owned(), |bytes| format!("{bytes:.2}")),
             total.lost.map_or(NONE.to_owned(), |lost| lost.to_string()),
             ratio(total.ratio),
         ];
@@ -311,9 +315,10 @@ fn all_figures(cluster: &Cluster) -> String {
             };
             let name = format!("{} {} {}", item.scheme(), item.topology.name(), tool.name);
             let size = units::size(item.size);
-            let figures =
-                [us(tool.p50_us), us(tool.p99_us), none(), none(), none(), rate, bytes, none(), none()];
-            [&[name, size, none()][..], &figures, &[ratio(tool.ratio)]].concat()
+            let figures = [us(tool.p50_us), us(tool.p99_us), none(), none(), none(), rate, bytes];
+            // It says nothing of what it took.
+            [&[name, size, none()][..], &figures, &[none(), none(), none(), none()], &[ratio(tool.ratio)]]
+                .concat()
         });
         std::iter::once(own).chain(tool)
     });
@@ -322,7 +327,9 @@ fn all_figures(cluster: &Cluster) -> String {
         "<details>\n<summary>All measurements</summary>\n{}",
         table("all", &columns.map(str::to_owned), rows.into_iter())
     );
-    text += "<p class=\"how\">Steady: whether the warm-up ended because figures had become steady, or because it was over.</p>\n</details>\n";
+    text += "<p class=\"how\">Steady: whether the warm-up ended because figures had become steady, or because it was over. CPU \
+             is that of all ranks together. Copied is by fabriq itself, on both sides, for each byte that was carried: 0 where \
+             parts go from where they are and land where they stay.</p>\n</details>\n";
     text
 }
 
@@ -392,6 +399,7 @@ impl Taken {
         sum.involuntary_switches += usage.involuntary_switches;
         sum.resident_bytes = sum.resident_bytes.max(usage.resident_bytes);
         sum.pinned_bytes = sum.pinned_bytes.max(usage.pinned_bytes);
+        sum.copied_bytes += usage.copied_bytes;
         for (name, by) in &rank.counters {
             *self.counters.entry(name.clone()).or_default() += by;
         }
@@ -400,9 +408,19 @@ impl Taken {
 
 /// A row for each rank, with what it took.
 fn ranks(cluster: &Cluster) -> String {
-    let columns =
-        ["rank", "host", "CPU s", "of s", "waits", "preempted", "memory", "pinned", "counters that grew"]
-            .map(str::to_owned);
+    let columns = [
+        "rank",
+        "host",
+        "CPU s",
+        "of s",
+        "waits",
+        "preempted",
+        "memory",
+        "pinned",
+        "copied",
+        "counters that grew",
+    ]
+    .map(str::to_owned);
     let mut of: BTreeMap<u32, Taken> = BTreeMap::new();
     for rank in cluster.steps.iter().flat_map(|step| &step.ranks) {
         of.entry(rank.rank).or_default().add(rank);
@@ -419,13 +437,15 @@ fn ranks(cluster: &Cluster) -> String {
             usage.involuntary_switches.to_string(),
             units::bytes(usage.resident_bytes),
             units::bytes(usage.pinned_bytes),
+            units::bytes(usage.copied_bytes),
             if counters.is_empty() { NONE.to_owned() } else { counters.join(", ") },
         ]
     });
     let rows: Vec<_> = rows.collect();
     format!(
-        "<details>\n<summary>Ranks</summary>\n{}<p class=\"how\">Processor time and context switches while figures counted, all \
-         measurements together; memory at its most. Pinned is what devices may reach.</p>\n</details>\n",
+        "<details>\n<summary>Ranks</summary>\n{}<p class=\"how\">Processor time, context switches and copies while figures counted, \
+         all measurements together; memory at its most. Pinned is what devices may reach, copied what fabriq itself moved from \
+         one place to another.</p>\n</details>\n",
         table("all", &columns, rows.into_iter())
     )
 }

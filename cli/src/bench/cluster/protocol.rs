@@ -34,7 +34,7 @@ use super::environment::Environment;
 use crate::failure::Failure;
 
 /// First part of every message. The number changes with what stands in the second.
-pub(super) const MARK: &str = "fabriq cluster 1";
+pub(super) const MARK: &str = "fabriq cluster 2";
 
 /// What a rank says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -273,6 +273,9 @@ pub(in crate::bench) struct Usage {
     pub(in crate::bench) resident_bytes: u64,
     /// Memory that devices may reach: what the kernel has pinned for this process.
     pub(in crate::bench) pinned_bytes: u64,
+    /// Bytes of messages that its transports copied.
+    #[serde(default)]
+    pub(in crate::bench) copied_bytes: u64,
 }
 
 /// A message of two parts.

@@ -191,6 +191,9 @@ pub(in crate::bench) struct Total {
     pub(in crate::bench) cpu_ns_per_message: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::bench) cpu_ns_per_byte: Option<f64>,
+    /// Bytes that the transports of all ranks copied for each byte that was carried, there and back; absent under a background load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::bench) copied_per_byte: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::bench) latency: Option<Latency>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,8 +299,13 @@ impl Step {
         let measured = || flows.iter().filter(|flow| !flow.background);
         let rate: f64 = measured().map(|flow| flow.messages_per_second).sum();
         let bytes: f64 = measured().map(|flow| flow.gigabytes_per_second).sum();
-        let cpu: f64 =
-            found.values().map(|found| found.usage.cpu_seconds / found.usage.seconds.max(1e-9)).sum();
+        let per_second = |figure: fn(&Usage) -> f64| -> f64 {
+            found.values().map(|found| figure(&found.usage) / found.usage.seconds.max(1e-9)).sum()
+        };
+        let (cpu, copied) =
+            (per_second(|usage| usage.cpu_seconds), per_second(|usage| usage.copied_bytes as f64));
+        // What comes back is counted once, and carried twice.
+        let ways = if item.kind.is_latency() { 2.0 } else { 1.0 };
         let is_alone = item.background.is_none() && !item.kind.is_raw();
         let latencies: Vec<&[(u64, u64)]> =
             all.iter().filter(|flow| !flow.background).map(|flow| flow.latencies.as_slice()).collect();
@@ -307,6 +315,7 @@ impl Step {
             gigabytes_per_second: bytes,
             cpu_ns_per_message: is_alone.then(|| cpu * 1e9 / rate.max(1e-9)),
             cpu_ns_per_byte: is_alone.then(|| cpu / bytes.max(1e-18)),
+            copied_per_byte: is_alone.then(|| copied / (ways * bytes * 1e9).max(1e-9)),
             latency: Latency::new(&latencies),
             lost: (!lost.is_empty()).then(|| lost.iter().sum()),
             ratio: None,

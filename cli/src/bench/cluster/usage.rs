@@ -1,7 +1,9 @@
-//! What this process takes: processor time, context switches, memory. Reads /proc and a clock, changes nothing.
+//! What this process takes: processor time, context switches, memory, copies. Reads /proc, a clock and a context's counter, changes
+//! nothing.
 
 use std::time::Instant;
 
+use fabriq::Context;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::protocol::Usage;
@@ -13,10 +15,14 @@ pub(super) struct Sample {
     cpu_seconds: f64,
     voluntary: u64,
     involuntary: u64,
+    copied_bytes: u64,
 }
 
 impl Sample {
-    pub(super) fn now() -> Self {
+    /// The copies are the context's.
+    pub(super) fn now(context: &Context) -> Self {
+        // First: it may wait for whoever has the engine, and the rest is of one moment.
+        let copied_bytes = context.copied_bytes();
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let (mut voluntary, mut involuntary) = (0, 0);
         // The process's own file counts its first thread alone.
@@ -26,7 +32,7 @@ impl Sample {
             involuntary += field(&status, "nonvoluntary_ctxt_switches:");
         }
         let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
-        Self { at: Instant::now(), cpu_seconds, voluntary, involuntary }
+        Self { at: Instant::now(), cpu_seconds, voluntary, involuntary, copied_bytes }
     }
 
     /// From this moment to a later one, and the memory as it is now.
@@ -40,6 +46,7 @@ impl Sample {
             involuntary_switches: later.involuntary.saturating_sub(self.involuntary),
             resident_bytes: field(&status, "VmRSS:") << 10,
             pinned_bytes: field(&status, "VmPin:") << 10,
+            copied_bytes: later.copied_bytes.saturating_sub(self.copied_bytes),
         }
     }
 }
@@ -56,12 +63,14 @@ mod tests {
 
     #[test]
     fn work_takes_processor_time_and_memory() {
-        let before = Sample::now();
+        let context = fabriq::context().unwrap();
+        let before = Sample::now(&context);
         let mut sum = 0u64;
-        while Sample::now().cpu_seconds - before.cpu_seconds < 0.01 {
+        while Sample::now(&context).cpu_seconds - before.cpu_seconds < 0.01 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        let usage = before.until(&Sample::now());
+        let usage = before.until(&Sample::now(&context));
+        assert_eq!(usage.copied_bytes, 0, "nothing was carried");
         assert!(
             usage.cpu_seconds >= 0.01 && usage.seconds > 0.0 && usage.resident_bytes > 1 << 20,
             "{usage:?}"

@@ -170,7 +170,7 @@ impl Rank<'_> {
         loop {
             match inbox.recv().map(|inbox| inbox.0) {
                 Ok(Event::Order(Order::Measure { .. })) => {
-                    begun = Some(Sample::now());
+                    begun = Some(Sample::now(self.context));
                     floor.stage.set(At::Measuring);
                     if board.measuring == 0 {
                         say(Say::Measured { step });
@@ -178,7 +178,7 @@ impl Rank<'_> {
                 }
                 Ok(Event::Order(Order::Stop { .. })) => {
                     if let Some(begun) = begun.take() {
-                        board.found.usage = begun.until(&Sample::now());
+                        board.found.usage = begun.until(&Sample::now(self.context));
                     }
                     floor.stage.set(At::Stopping);
                 }
