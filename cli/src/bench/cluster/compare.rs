@@ -21,7 +21,8 @@ pub(in crate::bench) fn compared(
 ) -> (Vec<Figure>, Vec<String>) {
     let [old, new] = [before, after].map(|side| side.iter().map(figures).collect::<Vec<_>>());
     let of = |side: &[Vec<(Label, Found)>], label: &Label| {
-        Side::new(side.iter().flatten().filter(|found| found.0 == *label).map(|found| found.1.clone()))
+        let found = side.iter().flatten().filter(|found| found.0 == *label);
+        Side::new(&KINDS[label.1], found.map(|found| found.1.clone()))
     };
     let mut all = Vec::new();
     for (label, _) in old.first().into_iter().flatten() {
