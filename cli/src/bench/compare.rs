@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Compared};
 use super::report::{Latency, Report, Throughput};
 use super::table::NONE;
 use crate::failure::{Failure, note};
@@ -42,9 +42,9 @@ change of the wire itself (a loop on raw sockets or raw verbs, where the reports
 the host first.
 
 Reports of `fabriq bench cluster` are compared alike; a link that is slow now among those of its matrix and was not before \
-counts as slower.
+counts as slower, and a rank that was there before and is lost now as missing.
 
-Exit codes: 0 nothing is slower, 5 something is (or a transport that there was before now fails), 2 the reports are of \
+Exit codes: 0 nothing is slower, 5 something is (or a transport or a rank that there was before is missing now), 2 the reports are of \
 different hosts or options, or unreadable.";
 
 /// Say what got slower or faster between two reports, noise taken into account
@@ -128,11 +128,12 @@ fn run_clusters(args: &Args, first: Cluster) -> Result<(), Failure> {
     let others = before[1..].iter().chain(&after);
     allow(others.flat_map(|other| before[0].differences(other)).collect(), args.anyway)?;
     let mut random = Random::default();
-    let (figures, slow) = super::cluster::compared(&before, &after, args.threshold, &mut random);
+    let Compared { figures, slow_links, missing, lossier } =
+        super::cluster::compared(&before, &after, args.threshold, &mut random);
     let mut comparison = Comparison::of(figures, args.threshold);
-    comparison.slower += slow.len();
-    comparison.slow_links = slow;
-    comparison.put(args)
+    comparison.slower += slow_links.len();
+    comparison.missing += missing.len();
+    Comparison { slow_links, lost: missing, lossier, ..comparison }.put(args)
 }
 
 /// Refuses reports that do not belong together, or says it.
@@ -218,12 +219,18 @@ struct Comparison {
     threshold: f64,
     slower: usize,
     faster: usize,
-    /// Before and not after, since the transport fails now or cannot run any more.
+    /// Before and not after, since the transport fails now or cannot run any more; and what a cluster has lost.
     missing: usize,
     figures: Vec<Figure>,
     /// Of a cluster: links that are slow among those of their matrix, and were not before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     slow_links: Vec<String>,
+    /// Of a cluster: ranks, their transports, and flows that there were before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<String>,
+    /// Of a cluster: measurements that lose more messages than before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lossier: Vec<String>,
 }
 
 /// One figure on both sides.
@@ -346,7 +353,16 @@ impl Comparison {
     fn of(figures: Vec<Figure>, threshold: f64) -> Self {
         let count = |verdict| figures.iter().filter(|figure| figure.verdict == verdict).count();
         let (slower, faster) = (count(Verdict::Slower), count(Verdict::Faster));
-        Self { threshold, slower, faster, missing: count(Verdict::Missing), figures, slow_links: Vec::new() }
+        Self {
+            threshold,
+            slower,
+            faster,
+            missing: count(Verdict::Missing),
+            figures,
+            slow_links: Vec::new(),
+            lost: Vec::new(),
+            lossier: Vec::new(),
+        }
     }
 
     /// Prints it; fails if something is slower.
@@ -404,6 +420,12 @@ impl Comparison {
         for link in &self.slow_links {
             let _ = writeln!(text, "SLOWER {link}; before it was not");
         }
+        for what in &self.lost {
+            let _ = writeln!(text, "MISSING {what}");
+        }
+        for what in &self.lossier {
+            let _ = writeln!(text, "LOSES MORE {what}");
+        }
         let _ = writeln!(text, "\n{}", self.summary());
         if !several {
             text += "One run of each: noise between runs is not in the intervals. Add runs with --before and --after.\n";
@@ -424,14 +446,19 @@ impl Comparison {
         if *missing > 0 {
             let _ = write!(text, ", {missing} are missing");
         }
+        if !self.lossier.is_empty() {
+            let _ = write!(text, ", {} lose more messages", self.lossier.len());
+        }
         text
     }
 
     fn verdict(&self) -> Result<(), Failure> {
-        match (self.figures.is_empty(), self.slower + self.missing) {
-            (true, _) => Err(Failure::Usage("the reports have no figure in common".to_owned())),
-            (false, 0) => Ok(()),
-            (false, _) => Err(Failure::Slower(self.summary())),
+        match self.slower + self.missing + self.lossier.len() {
+            0 if self.figures.is_empty() => {
+                Err(Failure::Usage("the reports have no figure in common".to_owned()))
+            }
+            0 => Ok(()),
+            _ => Err(Failure::Slower(self.summary())),
         }
     }
 }

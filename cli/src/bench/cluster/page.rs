@@ -64,7 +64,8 @@ pub(super) fn of(cluster: &Cluster) -> String {
     page + FOOT
 }
 
-fn count(count: usize, what: &str) -> String {
+/// `1 host`, `2 hosts`.
+pub(super) fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
