@@ -256,7 +256,7 @@ impl Cluster {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -268,7 +268,7 @@ mod tests {
     use crate::bench::cluster::report::{Fault, Record, Run};
 
     /// A report of four hosts, whose links have these latencies and throughputs of what is usual.
-    fn report(times: impl Fn(u32, u32) -> f64) -> Cluster {
+    pub(in crate::bench::cluster) fn report(times: impl Fn(u32, u32) -> f64) -> Cluster {
         let options = options(&["--size", "1K", "--topology", "matrix,incast"]).unwrap();
         let items = plan(&options, 4);
         let mut cluster = Cluster::new(Run::new(&options, 4, "a test"));

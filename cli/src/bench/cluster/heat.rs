@@ -30,7 +30,9 @@ pub(super) struct Map<'a> {
     /// Whether more is better.
     pub(super) more_is_better: bool,
     /// A figure as people read it.
-    pub(super) text: &'a dyn Fn(f64) -> String,
+    pub(super) number: &'a dyn Fn(f64) -> String,
+    /// Of all figures; the title says it too.
+    pub(super) unit: &'a str,
 }
 
 fn step(times: f64) -> usize {
@@ -50,7 +52,7 @@ impl Map<'_> {
         let height = if rows.len() <= NUMBERED_MAX { 26.0 } else { NARROW };
         let width = (LEFT + side * rows.len() as f64 + 8.0).max(460.0);
         let bottom = TOP + height * rows.len() as f64;
-        let (id, title) = (self.id, escaped(self.title));
+        let (id, title, unit) = (self.id, escaped(self.title), escaped(self.unit));
         let words = if self.slow.links.is_empty() {
             "No link is slow.".to_owned()
         } else {
@@ -84,7 +86,7 @@ impl Map<'_> {
             for (column, to) in rows.iter().enumerate() {
                 let Some((link, value, times)) = self.worst(from, to) else { continue };
                 let x = LEFT + side * column as f64;
-                let text = (self.text)(value);
+                let number = escaped(&(self.number)(value));
                 let said = if times > 1.05 {
                     format!(", {times:.1} times slower than the better links")
                 } else {
@@ -94,19 +96,15 @@ impl Map<'_> {
                 let _ = writeln!(
                     svg,
                     "<rect class=\"cell h{colour}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{side}\" height=\"{height}\"><title>rank {} to \
-                     rank {}: {}{said}</title></rect>",
-                    link.0,
-                    link.1,
-                    escaped(&text)
+                     rank {}: {number} {unit}{said}</title></rect>",
+                    link.0, link.1
                 );
                 if rows.len() <= NUMBERED_MAX {
-                    let number = text.split(' ').next().unwrap_or("");
                     let _ = writeln!(
                         svg,
-                        "<text class=\"value h{colour}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                        "<text class=\"value h{colour}\" x=\"{:.1}\" y=\"{:.1}\">{number}</text>",
                         x + side / 2.0,
-                        y + height / 2.0 + 4.5,
-                        escaped(number)
+                        y + height / 2.0 + 4.5
                     );
                 }
                 if self.slow.links.contains_key(&link) {
@@ -189,7 +187,7 @@ mod tests {
         let cells: Cells =
             ways.filter(|(from, to)| from != to).map(|(a, b)| ((a, b), figure(a, b))).collect();
         let slow = Slow::new(&cells, true);
-        let text = |value: f64| format!("{value:.1} GB/s");
+        let number = |value: f64| format!("{value:.1}");
         Map {
             id: "m",
             title: "a < b",
@@ -197,7 +195,8 @@ mod tests {
             slow: &slow,
             usual: slow.usual,
             more_is_better: true,
-            text: &text,
+            number: &number,
+            unit: "GB/s",
         }
         .svg()
     }

@@ -237,8 +237,9 @@ fn maps(cluster: &Cluster, matrices: &[Matrix]) -> String {
                     class=\"plots\">\n"
         .to_owned();
     for (at, matrix) in matrices.iter().enumerate() {
-        let unit = if matrix.is_latency { "" } else { ", GB/s" };
-        let title = format!("{}{unit}", matrix.title());
+        let unit = matrix.unit();
+        let name = unit.name.replace("us", "µs");
+        let title = format!("{}, {name}", matrix.title());
         let (id, slow) = (format!("map-{at}"), matrix.slow(cluster));
         let map = Map {
             id: &id,
@@ -247,7 +248,8 @@ fn maps(cluster: &Cluster, matrices: &[Matrix]) -> String {
             slow: &slow,
             usual: Slow::new(&matrix.cells, !matrix.is_latency).usual,
             more_is_better: !matrix.is_latency,
-            text: &|value| matrix.text(value).replace(" us", " µs"),
+            number: &|value| unit.number(value),
+            unit: &name,
         };
         let _ = writeln!(
             text,
@@ -547,6 +549,22 @@ mod tests {
     fn ranks_are_told_as_ranges() {
         assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
         assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn a_map_names_the_one_unit_of_its_figures() {
+        let report =
+            crate::bench::cluster::compare::tests::report(
+                |from, to| {
+                    if (from, to) == (1, 2) { 100.0 } else { 4.72 }
+                },
+            );
+        let page = of(&report);
+        assert!(page.contains("<figcaption>tcp matrix latency, 1 KiB, µs</figcaption>"), "{page}");
+        // The slow one does not look fast.
+        let cell = |number: &str| page.contains(&format!(">{number}</text>"));
+        assert!(cell("47.2") && cell("1000") && !cell("1.00"), "{page}");
+        assert!(page.contains("rank 1 to rank 2: 1000 µs, 21.2 times slower"), "{page}");
     }
 
     #[test]
