@@ -107,7 +107,7 @@ fn of_step(step: &Step, windows: Windows, raw: Option<&Step>) -> Vec<(usize, Fou
 }
 
 fn key(item: &Item) -> Key {
-    (format!("{} {} {}", item.scheme(), item.topology.name(), item.what()), item.size)
+    (format!("{} {} {}", item.label(), item.topology.name(), item.what()), item.size)
 }
 
 fn middle(values: &[f64]) -> Option<f64> {
@@ -269,7 +269,15 @@ pub(super) mod tests {
 
     /// A report of four hosts, whose links have these latencies and throughputs of what is usual.
     pub(in crate::bench::cluster) fn report(times: impl Fn(u32, u32) -> f64) -> Cluster {
-        let options = options(&["--size", "1K", "--topology", "matrix,incast"]).unwrap();
+        report_of(&[], |_, from, to| times(from, to))
+    }
+
+    /// The same with more options.
+    pub(in crate::bench::cluster) fn report_of(
+        more: &[&str],
+        times: impl Fn(&Item, u32, u32) -> f64,
+    ) -> Cluster {
+        let options = options(&[&["--size", "1K", "--topology", "matrix,incast"], more].concat()).unwrap();
         let items = plan(&options, 4);
         let mut cluster = Cluster::new(Run::new(&options, 4, "a test"));
         let environment = Environment::of_this_host();
@@ -280,7 +288,7 @@ pub(super) mod tests {
             let mut found: BTreeMap<u32, RankFound> = BTreeMap::new();
             for flow in item.flows(&options, 4, &[0, 1, 2, 3]) {
                 let is_latency = item.kind.is_latency();
-                let times = times(flow.from, flow.to);
+                let times = times(item, flow.from, flow.to);
                 let messages = (1e6 / times) as u64;
                 let own = found.entry(if is_latency { flow.from } else { flow.to }).or_default();
                 own.flows.push(FlowFound {
@@ -324,6 +332,18 @@ pub(super) mod tests {
         let (fast, slow) = (report(|_, _| 1.0), report(|_, _| 1.3));
         assert_eq!(slower(&fast, &slow), (5, vec![]));
         assert_eq!(slower(&slow, &fast), (0, vec![]));
+    }
+
+    #[test]
+    fn two_urls_of_one_scheme_are_compared_each_with_itself() {
+        let wires = |by: f64| {
+            report_of(&["--transport", "tcp", "--transport", "tcp://10.0.0.1:*"], move |item, _, _| {
+                if item.url.starts_with("tcp://10") { by } else { 1.0 }
+            })
+        };
+        // Five figures of the second, and none of the first.
+        assert_eq!(slower(&wires(2.0), &wires(3.0)), (5, vec![]));
+        assert_eq!(slower(&wires(2.0), &wires(2.0)), (0, vec![]));
     }
 
     #[test]

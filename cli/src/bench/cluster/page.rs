@@ -147,11 +147,11 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
     warnings
 }
 
-/// Transports and topologies in the order of measuring.
+/// What transports are called and topologies, in the order of measuring.
 pub(super) fn lines(cluster: &Cluster) -> Vec<(String, super::options::Topology)> {
     let mut lines: Vec<_> = Vec::new();
     for step in &cluster.steps {
-        let line = (step.item.scheme().to_owned(), step.item.topology);
+        let line = (step.item.label().to_owned(), step.item.topology);
         if !lines.contains(&line) {
             lines.push(line);
         }
@@ -185,11 +185,11 @@ fn summary(cluster: &Cluster) -> String {
     columns.push(format!("GB/s, {large_text}"));
     columns.push("x raw".to_owned());
     columns.push(format!("CPU per message, {small_text}"));
-    let rows = lines(cluster).into_iter().filter_map(|(scheme, topology)| {
+    let rows = lines(cluster).into_iter().filter_map(|(label, topology)| {
         let find = |latency: bool, size: usize| {
             cluster.steps.iter().find(|step| {
                 let item = &step.item;
-                (item.scheme(), item.topology, item.size) == (&*scheme, topology, size)
+                (item.label(), item.topology, item.size) == (&*label, topology, size)
                     && item.kind.is_latency() == latency
                     && !item.kind.is_raw()
                     && is_plain(cluster, item)
@@ -207,7 +207,7 @@ fn summary(cluster: &Cluster) -> String {
         let of = |step: Option<&Step>, figure: &dyn Fn(&Step) -> String| step.map_or(NONE.to_owned(), figure);
         let cpu = rate.or(latency).and_then(|step| step.total.cpu_ns_per_message);
         Some(vec![
-            format!("{scheme} {}", topology.name()),
+            format!("{label} {}", topology.name()),
             us(|latency| latency.p50_us),
             us(|latency| latency.p99_us),
             us(|latency| latency.p99_99_us),
@@ -289,7 +289,7 @@ fn all_figures(cluster: &Cluster) -> String {
         let (item, total) = (&step.item, &step.total);
         let round = item.round.map(|round| format!(", round {}", round + 1)).unwrap_or_default();
         let own = vec![
-            format!("{} {} {}{round}", item.scheme(), item.topology.name(), item.what()),
+            format!("{} {} {}{round}", item.label(), item.topology.name(), item.what()),
             units::size(item.size),
             if step.steady { "yes" } else { "no" }.to_owned(),
             us(step, |latency| latency.p50_us),
@@ -312,7 +312,7 @@ fn all_figures(cluster: &Cluster) -> String {
                 }
                 _ => (none(), none()),
             };
-            let name = format!("{} {} {}", item.scheme(), item.topology.name(), tool.name);
+            let name = format!("{} {} {}", item.label(), item.topology.name(), tool.name);
             let size = units::size(item.size);
             let figures =
                 [us(tool.p50_us), us(tool.p99_us), none(), none(), none(), rate, bytes, none(), none()];
@@ -350,7 +350,7 @@ fn all_flows(cluster: &Cluster) -> String {
             };
             let what = if flow.background { "background".to_owned() } else { step.item.what() };
             rows.push(vec![
-                format!("{} {} {what}", step.item.scheme(), step.item.topology.name()),
+                format!("{} {} {what}", step.item.label(), step.item.topology.name()),
                 units::size(if flow.background { step.item.background.unwrap_or(0) } else { step.item.size }),
                 flow.from.to_string(),
                 flow.to.map_or("servers".to_owned(), |to| to.to_string()),
@@ -457,7 +457,7 @@ fn environment(cluster: &Cluster) -> String {
         .filter_map(|step| {
             let what = step.what.as_ref()?;
             let kind = if step.item.kind == Kind::RawEcho { "there and back" } else { "one way" };
-            Some((format!("{} itself, {kind}", step.item.scheme()), format!("{what}; both ends polling")))
+            Some((format!("{} itself, {kind}", step.item.label()), format!("{what}; both ends polling")))
         })
         .collect();
     raw.sort();
@@ -549,6 +549,32 @@ mod tests {
     fn ranks_are_told_as_ranges() {
         assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
         assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn two_urls_of_one_scheme_are_told_apart_everywhere() {
+        let transports = ["--transport", "tcp", "--transport", "tcp://10.0.0.1:*", "--transport", "ipc"];
+        // The second wire is half as fast.
+        let report = crate::bench::cluster::compare::tests::report_of(&transports, |item, _, _| {
+            if item.url.starts_with("tcp://10") { 2.0 } else { 1.0 }
+        });
+        let page = of(&report);
+        for part in [
+            "tcp://{address}:* incast</th>",
+            "tcp://10.0.0.1:* incast</th>",
+            "ipc incast</th>",
+            "tcp://{address}:*: messages per second",
+            "tcp://10.0.0.1:*: messages per second",
+            "<figcaption>tcp://10.0.0.1:* matrix latency, 1 KiB, µs",
+            "<figcaption>ipc matrix latency, 1 KiB, µs",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(!page.contains("tcp incast"), "{page}");
+        let table = crate::bench::cluster::table::of(&report);
+        assert!(table.contains("tcp://10.0.0.1:* incast latency, 1 KiB"), "{table}");
+        let csv = crate::bench::cluster::csv::of(&report);
+        assert!(csv.contains(",transport,url,") && csv.contains(",tcp,tcp://10.0.0.1:*,1024,"), "{csv}");
     }
 
     #[test]
