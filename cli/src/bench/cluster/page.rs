@@ -578,6 +578,22 @@ mod tests {
     }
 
     #[test]
+    fn a_report_of_a_stranger_brings_no_tags() {
+        let hostile = "\"><script>alert(1)</script>";
+        let mut report = crate::bench::cluster::compare::tests::report(|_, _| 1.0);
+        for step in &mut report.steps {
+            step.item.url = format!("{hostile}://x");
+            step.item.by_url = step.number % 2 == 0;
+        }
+        for rank in &mut report.ranks {
+            rank.host = hostile.to_owned();
+        }
+        report.run.launcher = hostile.to_owned();
+        let page = of(&report);
+        assert!(!page.contains("<script") && page.contains("&lt;script"), "{page}");
+    }
+
+    #[test]
     fn a_map_names_the_one_unit_of_its_figures() {
         let report =
             crate::bench::cluster::compare::tests::report(
