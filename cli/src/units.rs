@@ -143,6 +143,11 @@ pub(crate) fn three_digits(value: f64) -> String {
     }
 }
 
+/// `1 host`, `2 hosts`.
+pub(crate) fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Three significant digits of anything, however small: `4380`, `47.2`, `0.0123`.
 pub(crate) fn significant(value: f64) -> String {
     let text = format!("{value:.2e}");
@@ -200,6 +205,7 @@ mod tests {
         assert_eq!(per_second(980.4), "980");
         assert_eq!((bytes_per_second(0.0), bytes_per_second(1.2e6)), ("0.00 B/s".into(), "1.20 MB/s".into()));
         assert_eq!(three_digits(99.96), "100");
+        assert_eq!([0, 1, 2].map(|hosts| count(hosts, "host")), ["0 hosts", "1 host", "2 hosts"]);
         let all = [4382.0, 100.0, 99.96, 47.24, 0.9996, 0.012_345, 0.000_012_3, 0.0].map(significant);
         assert_eq!(all, ["4380", "100", "100", "47.2", "1.00", "0.0123", "1.23e-5", "0"]);
         let all = [0, 999, 12 << 20, 1 << 40].map(bytes);

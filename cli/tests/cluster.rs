@@ -310,7 +310,7 @@ fn a_rank_that_does_not_come_is_named_and_the_others_go_on() {
     let compared = run(&["bench", "compare", &before, &after]);
     assert_eq!(compared.code, Some(5), "{compared:?}");
     let text = String::from_utf8(compared.stdout).unwrap();
-    assert!(text.contains("MISSING rank 2: it did not come") && text.contains("1 are missing"), "{text}");
+    assert!(text.contains("MISSING rank 2: it did not come") && text.contains("1 is missing"), "{text}");
     run(&["bench", "compare", &after, &before]).printed();
     run(&["bench", "compare", &after, &after]).printed();
 }

@@ -439,15 +439,18 @@ impl Comparison {
     fn summary(&self) -> String {
         let Self { threshold, slower, faster, missing, figures, .. } = self;
         let mut text = format!(
-            "of {} figures {slower} are slower by more than {} %, {faster} are faster",
-            figures.len(),
-            (threshold * 1e4).round() / 100.0
+            "of {} {slower} {} slower by more than {} %, {faster} {} faster",
+            units::count(figures.len(), "figure"),
+            are(*slower),
+            (threshold * 1e4).round() / 100.0,
+            are(*faster)
         );
         if *missing > 0 {
-            let _ = write!(text, ", {missing} are missing");
+            let _ = write!(text, ", {missing} {} missing", are(*missing));
         }
         if !self.lossier.is_empty() {
-            let _ = write!(text, ", {} lose more messages", self.lossier.len());
+            let (count, s) = (self.lossier.len(), if self.lossier.len() == 1 { "s" } else { "" });
+            let _ = write!(text, ", {count} lose{s} more messages");
         }
         text
     }
@@ -592,6 +595,10 @@ fn median(values: &mut [f64]) -> f64 {
         len if len % 2 == 1 => values[middle],
         _ => f64::midpoint(values[middle - 1], values[middle]),
     }
+}
+
+fn are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 fn mean(values: &mut [f64]) -> f64 {

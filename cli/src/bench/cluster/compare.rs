@@ -158,7 +158,7 @@ fn missing(before: &[Cluster], after: &[Cluster]) -> Vec<String> {
     now.retain(|what, _| !known.contains(what));
     let empty = more(before, after, 0.0, |step| step.flows_empty as f64);
     let flows = empty.into_iter().map(|(name, size, now)| {
-        let flows = super::page::count(now as usize, "flow");
+        let flows = crate::units::count(now as usize, "flow");
         format!("{name}, {}: {flows} brought no message", crate::units::size(size))
     });
     now.into_values().chain(flows).collect()

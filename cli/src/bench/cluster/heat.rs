@@ -53,10 +53,10 @@ impl Map<'_> {
         let width = (LEFT + side * rows.len() as f64 + 8.0).max(460.0);
         let bottom = TOP + height * rows.len() as f64;
         let (id, title, unit) = (self.id, escaped(self.title), escaped(self.unit));
-        let words = if self.slow.links.is_empty() {
-            "No link is slow.".to_owned()
-        } else {
-            format!("{} links are slow.", self.slow.links.len())
+        let words = match self.slow.links.len() {
+            0 => "No link is slow.".to_owned(),
+            1 => "1 link is slow.".to_owned(),
+            links => format!("{links} links are slow."),
         };
         let mut svg = format!(
             "<svg class=\"map\" viewBox=\"0 0 {width} {total}\" width=\"{width}\" height=\"{total}\" role=\"img\" \
@@ -125,8 +125,11 @@ impl Map<'_> {
         // Above all cells, or neighbours would cover them.
         svg += &marks;
         for (at, from) in STEPS.iter().enumerate() {
-            let x = LEFT + 64.0 * at as f64;
-            let text = if at == 0 { "as good".to_owned() } else { format!("x {from}") };
+            let (x, text) = match at {
+                0 => (LEFT, "as good".to_owned()),
+                // The first has more to say.
+                _ => (LEFT + 14.0 + 63.0 * at as f64, format!("x {from}")),
+            };
             let _ = writeln!(
                 svg,
                 "<rect class=\"cell h{at}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"14\" height=\"14\"/><text class=\"tick\" x=\"{:.1}\" \
@@ -208,6 +211,39 @@ mod tests {
         assert_eq!(svg.matches("class=\"slow\"").count(), 1);
         assert!(svg.contains("<title>slow: rank 1 to rank 3</title>") && svg.contains("a &lt; b"), "{svg}");
         assert!(svg.contains("2.0 GB/s, 5.0 times slower"), "{svg}");
+    }
+
+    #[test]
+    fn one_link_is_one_and_several_are_more() {
+        let slow =
+            |links: &[(u32, u32)]| svg(4, |from, to| if links.contains(&(from, to)) { 2.0 } else { 10.0 });
+        assert!(slow(&[]).contains(">No link is slow.<"));
+        assert!(slow(&[(1, 3)]).contains(">1 link is slow.<"));
+        assert!(slow(&[(1, 3), (0, 2)]).contains(">2 links are slow.<"));
+    }
+
+    #[test]
+    fn the_legend_has_room_for_its_words() {
+        let svg = svg(4, |_, _| 10.0);
+        let place = |text: &str| -> f64 {
+            text.split(" x=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        let legend: Vec<(f64, f64, &str)> = svg
+            .lines()
+            .filter(|line| line.contains("height=\"14\"/>"))
+            .map(|line| {
+                let (swatch, text) = line.split_once("/>").unwrap();
+                (place(swatch), place(text), text.split(['<', '>']).nth(2).unwrap())
+            })
+            .collect();
+        assert_eq!((legend.len(), legend[0].2), (STEPS.len(), "as good"));
+        // A letter of 12.5 pixels is hardly wider than 7, dots and spaces less.
+        let end = |entry: &(f64, f64, &str)| entry.1 + 7.0 * entry.2.len() as f64;
+        for pair in legend.windows(2) {
+            assert!(end(&pair[0]) < pair[1].0, "{pair:?}");
+        }
+        let width: f64 = svg.split("width=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+        assert!(end(&legend[STEPS.len() - 1]) <= width, "{legend:?}");
     }
 
     #[test]

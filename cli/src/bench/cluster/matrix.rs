@@ -115,11 +115,11 @@ impl Matrix {
         let (Some(&low), Some(&high)) = (values.first(), values.last()) else { return String::new() };
         let (best, worst) = if self.is_latency { (low, high) } else { (high, low) };
         format!(
-            "best {}, median {}, worst {} of {} links",
+            "best {}, median {}, worst {} of {}",
             text(best),
             text(values[values.len() / 2]),
             text(worst),
-            values.len()
+            units::count(values.len(), "link")
         )
     }
 }

@@ -23,9 +23,9 @@ use crate::units;
 pub(super) fn of(cluster: &Cluster) -> String {
     let hosts = cluster.hosts();
     let mut page = head(&format!(
-        "fabriq bench cluster: {} ranks on {}",
-        cluster.ranks.len(),
-        count(hosts.len(), "host")
+        "fabriq bench cluster: {} on {}",
+        units::count(cluster.ranks.len(), "rank"),
+        units::count(hosts.len(), "host")
     ));
     let _ = writeln!(page, "<p class=\"sub\">{}</p>", escaped(&subtitle(cluster)));
     let matrices = Matrix::all(cluster);
@@ -62,11 +62,6 @@ pub(super) fn of(cluster: &Cluster) -> String {
     page += &ranks(cluster);
     page += &environment(cluster);
     page + FOOT
-}
-
-/// `1 host`, `2 hosts`.
-pub(super) fn count(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn subtitle(cluster: &Cluster) -> String {
@@ -128,7 +123,7 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
             ));
         }
         if step.flows_empty > 0 {
-            let flows = count(step.flows_empty, "flow");
+            let flows = units::count(step.flows_empty, "flow");
             warnings.push(format!("{}: {flows} brought no message in the time measured.", title(&step.item)));
         }
         if let Some(lost) = step.total.lost.filter(|lost| *lost > 0) {
@@ -370,6 +365,7 @@ fn all_flows(cluster: &Cluster) -> String {
     }
     let note = match left_out {
         0 => String::new(),
+        1 => "<p class=\"how\">A flow that does better is left out.</p>\n".to_owned(),
         left => format!("<p class=\"how\">{left} flows that do better are left out.</p>\n"),
     };
     let columns = columns.map(str::to_owned);
