@@ -143,6 +143,23 @@ pub(crate) fn three_digits(value: f64) -> String {
     }
 }
 
+/// `1 host`, `2 hosts`.
+pub(crate) fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Three significant digits of anything, however small: `4380`, `47.2`, `0.0123`.
+pub(crate) fn significant(value: f64) -> String {
+    let text = format!("{value:.2e}");
+    // What is rounded up may have a digit more.
+    let rounded: f64 = text.parse().unwrap_or(value);
+    match rounded.abs() {
+        v if v <= 0.0 => "0".to_owned(),
+        v if v < 1e-4 => text,
+        v => format!("{rounded:.*}", (2.0 - v.log10().floor()).max(0.0) as usize),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +205,9 @@ mod tests {
         assert_eq!(per_second(980.4), "980");
         assert_eq!((bytes_per_second(0.0), bytes_per_second(1.2e6)), ("0.00 B/s".into(), "1.20 MB/s".into()));
         assert_eq!(three_digits(99.96), "100");
+        assert_eq!([0, 1, 2].map(|hosts| count(hosts, "host")), ["0 hosts", "1 host", "2 hosts"]);
+        let all = [4382.0, 100.0, 99.96, 47.24, 0.9996, 0.012_345, 0.000_012_3, 0.0].map(significant);
+        assert_eq!(all, ["4380", "100", "100", "47.2", "1.00", "0.0123", "1.23e-5", "0"]);
         let all = [0, 999, 12 << 20, 1 << 40].map(bytes);
         assert_eq!(all, ["0 B", "999 B", "12.0 MiB", "1.00 TiB"]);
     }

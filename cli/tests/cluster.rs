@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Finished, Running, fabriq, run};
 
 /// Short, small, and patient enough for a busy machine.
@@ -312,6 +312,24 @@ fn a_rank_that_does_not_come_is_named_and_the_others_go_on() {
     let faults = faults(&report);
     assert!(faults.len() == 1 && faults[0].starts_with("rank 2: it did not come within 1 s"), "{faults:?}");
     assert!(measured(&report).contains(&"pair echo".to_owned()), "{report}");
+    // Compared with a run to which it came, that is what is said, whatever the figures.
+    let mut whole = report.clone();
+    whole["faults"] = json!([]);
+    let mut came = report["ranks"][1].clone();
+    came["rank"] = json!(2);
+    whole["ranks"].as_array_mut().unwrap().push(came);
+    let write = |name: &str, report: &Value| {
+        let path = out(name);
+        std::fs::write(&path, report.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (before, after) = (write("whole.json", &whole), write("without-rank-2.json", &report));
+    let compared = run(&["bench", "compare", &before, &after]);
+    assert_eq!(compared.code, Some(5), "{compared:?}");
+    let text = String::from_utf8(compared.stdout).unwrap();
+    assert!(text.contains("MISSING rank 2: it did not come") && text.contains("1 is missing"), "{text}");
+    run(&["bench", "compare", &after, &before]).printed();
+    run(&["bench", "compare", &after, &after]).printed();
 }
 
 #[test]

@@ -162,11 +162,27 @@ fn reports_of_before_windows_can_be_read() {
 #[test]
 fn files_that_are_no_reports_are_named() {
     let other = write("other-json.json", &json!({"a": 1}));
+    let cut = |name: &str, text: &str| {
+        std::fs::write(file(name), text).unwrap();
+        file(name).to_str().unwrap().to_owned()
+    };
+    let run_line = json!({"run": {"format": "fabriq cluster report 1", "size": 4}}).to_string();
+    let newer = write("newer-cluster.json", &json!({"format": "fabriq cluster report 9"}));
+    let (half, nothing) = (cut("half.json", &report(1.0).to_string()[..100]), cut("empty.json", ""));
+    let first_line = cut("half.jsonl", &run_line[..30]);
+    let whole = write("whole-report.json", &report(1.0));
     for (arguments, part) in [
         (&["bench", "report", "/nowhere/x.json"][..], "/nowhere/x.json"),
         (&["bench", "report", &other], "fabriq bench --json"),
         (&["bench", "compare", &other, &other], "other-json.json"),
         (&["bench", "--html", "/nowhere/x.html"], "folder"),
+        (&["bench", "report", &half], "half.json is cut off: of a cluster's run, give the .jsonl beside it"),
+        (&["bench", "compare", &whole, &half], "half.json is cut off"),
+        (&["bench", "report", &nothing], "empty.json is empty"),
+        (&["bench", "compare", &nothing, &whole], "empty.json is empty"),
+        (&["bench", "report", &first_line], "half.jsonl is cut off: nothing of that run is in it"),
+        (&["bench", "report", &newer], "`fabriq cluster report 9`; use the fabriq that has written it"),
+        (&["bench", "compare", &newer, &newer], "`fabriq cluster report 9`"),
     ] {
         let said = run(arguments).failed(2);
         assert!(said.contains(part), "{said}");

@@ -3,14 +3,15 @@
 //! Noise is learnt from the windows of each run: parts of the time that was measured, each with a figure of its own. From
 //! both sides' windows as many are drawn again and again, with replacement (a bootstrap; of several runs first the runs, then
 //! windows of each, since runs differ by more than their parts). The ratios of the medians of all draws make an interval
-//! that holds 99 % of them. A figure has changed when all of the interval lies beyond the threshold.
+//! that holds 99 % of them. A figure has changed when all of the interval lies beyond the threshold. Of streams so slow that
+//! nothing came in many windows, means stand in for medians: those of most windows would be 0.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Compared};
 use super::report::{Latency, Report, Throughput};
 use super::table::NONE;
 use crate::failure::{Failure, note};
@@ -21,6 +22,10 @@ use crate::units;
 const DRAWS: usize = 2000;
 /// What lies beyond the interval on either side. Of some dozens of figures, hardly one is beyond by chance.
 const TAIL: f64 = 0.005;
+/// A stream is slow when nothing came in more than this share of its windows. Of fewer, hardly a draw has a median of 0.
+const EMPTY: f64 = 0.1;
+/// A change of a rate beyond which no percentage is printed.
+const BEYOND: f64 = 1e4;
 /// The draws are the same in every run: the verdict on two files does not change.
 const SEED: u64 = 0x5eed_0fab_71c0_ffee;
 
@@ -37,9 +42,9 @@ change of the wire itself (a loop on raw sockets or raw verbs, where the reports
 the host first.
 
 Reports of `fabriq bench cluster` are compared alike; a link that is slow now among those of its matrix and was not before \
-counts as slower.
+counts as slower, and a rank that was there before and is lost now as missing.
 
-Exit codes: 0 nothing is slower, 5 something is (or a transport that there was before now fails), 2 the reports are of \
+Exit codes: 0 nothing is slower, 5 something is (or a transport or a rank that there was before is missing now), 2 the reports are of \
 different hosts or options, or unreadable.";
 
 /// Say what got slower or faster between two reports, noise taken into account
@@ -123,11 +128,12 @@ fn run_clusters(args: &Args, first: Cluster) -> Result<(), Failure> {
     let others = before[1..].iter().chain(&after);
     allow(others.flat_map(|other| before[0].differences(other)).collect(), args.anyway)?;
     let mut random = Random::default();
-    let (figures, slow) = super::cluster::compared(&before, &after, args.threshold, &mut random);
+    let Compared { figures, slow_links, missing, lossier } =
+        super::cluster::compared(&before, &after, args.threshold, &mut random);
     let mut comparison = Comparison::of(figures, args.threshold);
-    comparison.slower += slow.len();
-    comparison.slow_links = slow;
-    comparison.put(args)
+    comparison.slower += slow_links.len();
+    comparison.missing += missing.len();
+    Comparison { slow_links, lost: missing, lossier, ..comparison }.put(args)
 }
 
 /// Refuses reports that do not belong together, or says it.
@@ -213,12 +219,18 @@ struct Comparison {
     threshold: f64,
     slower: usize,
     faster: usize,
-    /// Before and not after, since the transport fails now or cannot run any more.
+    /// Before and not after, since the transport fails now or cannot run any more; and what a cluster has lost.
     missing: usize,
     figures: Vec<Figure>,
     /// Of a cluster: links that are slow among those of their matrix, and were not before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     slow_links: Vec<String>,
+    /// Of a cluster: ranks, their transports, and flows that there were before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<String>,
+    /// Of a cluster: measurements that lose more messages than before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lossier: Vec<String>,
 }
 
 /// One figure on both sides.
@@ -227,7 +239,7 @@ pub(super) struct Figure {
     transport: String,
     size: usize,
     figure: &'static str,
-    /// Medians of the windows; of a report without windows, its figure.
+    /// Medians of the windows, of slow streams their means; of a report without windows, its figure.
     before: f64,
     after: Option<f64>,
     /// How much longer a message takes: 0.1 is 10 % longer, -0.1 a tenth less.
@@ -325,7 +337,7 @@ impl Comparison {
             let (latencies, throughputs) = keys(&before[0]);
             for key in if kind.rate { throughputs } else { latencies } {
                 let side = |reports: &[Report]| {
-                    Side::new(reports.iter().filter_map(|report| (kind.of)(report, &key)))
+                    Side::new(kind, reports.iter().filter_map(|report| (kind.of)(report, &key)))
                 };
                 let Some(old) = side(before) else { continue };
                 let new = side(after);
@@ -341,7 +353,16 @@ impl Comparison {
     fn of(figures: Vec<Figure>, threshold: f64) -> Self {
         let count = |verdict| figures.iter().filter(|figure| figure.verdict == verdict).count();
         let (slower, faster) = (count(Verdict::Slower), count(Verdict::Faster));
-        Self { threshold, slower, faster, missing: count(Verdict::Missing), figures, slow_links: Vec::new() }
+        Self {
+            threshold,
+            slower,
+            faster,
+            missing: count(Verdict::Missing),
+            figures,
+            slow_links: Vec::new(),
+            lost: Vec::new(),
+            lossier: Vec::new(),
+        }
     }
 
     /// Prints it; fails if something is slower.
@@ -367,7 +388,8 @@ impl Comparison {
             // As the figure itself changes: of a rate, less is slower.
             let change = |longer: f64| {
                 let change = if rate { 1.0 / (1.0 + longer) - 1.0 } else { longer };
-                format!("{:+.1} %", change * 100.0)
+                // From nothing to something.
+                if change < BEYOND { format!("{:+.1} %", change * 100.0) } else { "far more".to_owned() }
             };
             let interval = figure.interval.map_or(NONE.to_owned(), |[low, high]| {
                 let (low, high) = if rate { (high, low) } else { (low, high) };
@@ -398,6 +420,12 @@ impl Comparison {
         for link in &self.slow_links {
             let _ = writeln!(text, "SLOWER {link}; before it was not");
         }
+        for what in &self.lost {
+            let _ = writeln!(text, "MISSING {what}");
+        }
+        for what in &self.lossier {
+            let _ = writeln!(text, "LOSES MORE {what}");
+        }
         let _ = writeln!(text, "\n{}", self.summary());
         if !several {
             text += "One run of each: noise between runs is not in the intervals. Add runs with --before and --after.\n";
@@ -411,21 +439,29 @@ impl Comparison {
     fn summary(&self) -> String {
         let Self { threshold, slower, faster, missing, figures, .. } = self;
         let mut text = format!(
-            "of {} figures {slower} are slower by more than {} %, {faster} are faster",
-            figures.len(),
-            (threshold * 1e4).round() / 100.0
+            "of {} {slower} {} slower by more than {} %, {faster} {} faster",
+            units::count(figures.len(), "figure"),
+            are(*slower),
+            (threshold * 1e4).round() / 100.0,
+            are(*faster)
         );
         if *missing > 0 {
-            let _ = write!(text, ", {missing} are missing");
+            let _ = write!(text, ", {missing} {} missing", are(*missing));
+        }
+        if !self.lossier.is_empty() {
+            let (count, s) = (self.lossier.len(), if self.lossier.len() == 1 { "s" } else { "" });
+            let _ = write!(text, ", {count} lose{s} more messages");
         }
         text
     }
 
     fn verdict(&self) -> Result<(), Failure> {
-        match (self.figures.is_empty(), self.slower + self.missing) {
-            (true, _) => Err(Failure::Usage("the reports have no figure in common".to_owned())),
-            (false, 0) => Ok(()),
-            (false, _) => Err(Failure::Slower(self.summary())),
+        match self.slower + self.missing + self.lossier.len() {
+            0 if self.figures.is_empty() => {
+                Err(Failure::Usage("the reports have no figure in common".to_owned()))
+            }
+            0 => Ok(()),
+            _ => Err(Failure::Slower(self.summary())),
         }
     }
 }
@@ -435,41 +471,53 @@ impl Comparison {
 pub(super) struct Side {
     /// Of each run its windows; of a run without any, nothing.
     runs: Vec<Vec<f64>>,
-    value: f64,
+    /// Of all runs.
+    total: f64,
     raw: Option<f64>,
 }
 
+/// What stands for many windows.
+type Middle = fn(&mut [f64]) -> f64;
+
 impl Side {
-    pub(super) fn new(found: impl Iterator<Item = Found>) -> Option<Self> {
-        let (mut values, mut runs, mut raws) = (Vec::new(), Vec::new(), Vec::new());
-        for run in found {
-            values.push(run.value);
+    pub(super) fn new(kind: &Kind, found: impl Iterator<Item = Found>) -> Option<Self> {
+        let (mut totals, mut runs, mut raws) = (Vec::new(), Vec::new(), Vec::new());
+        for mut run in found {
+            totals.push(run.value);
+            // In which nothing came: a rate of 0, and no latency.
+            run.windows.retain(|window| kind.rate || *window > 0.0);
             runs.push(run.windows);
             raws.extend(run.raw);
         }
-        if values.is_empty() {
+        if totals.is_empty() {
             return None;
         }
         // One or two windows tell no noise.
         if runs.iter().any(|run| run.len() < 3) {
             runs.clear();
         }
-        let mut all = runs.concat();
-        if all.is_empty() {
-            all = values;
-        }
         let raw = (!raws.is_empty()).then(|| median(&mut raws));
-        Some(Self { value: median(&mut all), runs, raw })
+        Some(Self { total: median(&mut totals), runs, raw })
     }
 
-    /// The median of a draw.
-    fn draw(&self, random: &mut Random, place: &mut Vec<f64>) -> f64 {
+    /// Whether nothing came in so many windows that their median says nothing.
+    fn is_slow(&self) -> bool {
+        let empty = |run: &Vec<f64>| run.iter().filter(|window| **window <= 0.0).count() as f64;
+        self.runs.iter().any(|run| empty(run) > EMPTY * run.len() as f64)
+    }
+
+    fn value(&self, middle: Middle) -> f64 {
+        if self.runs.is_empty() { self.total } else { middle(&mut self.runs.concat()) }
+    }
+
+    /// What stands for a draw.
+    fn draw(&self, middle: Middle, random: &mut Random, place: &mut Vec<f64>) -> f64 {
         place.clear();
         for _ in 0..self.runs.len() {
             let run = &self.runs[random.below(self.runs.len())];
             place.extend((0..run.len()).map(|_| run[random.below(run.len())]));
         }
-        median(place)
+        middle(place)
     }
 }
 
@@ -484,7 +532,8 @@ impl Figure {
     ) -> Self {
         let figure = kind.name;
         let Some(after) = after else {
-            let (before, verdict) = (before.value, Verdict::Missing);
+            let middle: Middle = if before.is_slow() { mean } else { median };
+            let (before, verdict) = (before.value(middle), Verdict::Missing);
             return Self {
                 transport,
                 size,
@@ -498,14 +547,21 @@ impl Figure {
             };
         };
         let longer = |before: f64, after: f64| match kind.rate {
+            // Nothing on either side, as in a draw of empty windows alone.
+            true if before.max(after) <= 0.0 => 0.0,
             true => before / after.max(1e-12) - 1.0,
             false => after / before.max(1e-12) - 1.0,
         };
-        let change = longer(before.value, after.value);
+        let middle: Middle = if before.is_slow() || after.is_slow() { mean } else { median };
+        let (old, new) = (before.value(middle), after.value(middle));
+        let change = longer(old, new);
         let interval = (!before.runs.is_empty() && !after.runs.is_empty()).then(|| {
             let mut place = Vec::new();
             let mut draws: Vec<f64> = (0..DRAWS)
-                .map(|_| longer(before.draw(random, &mut place), after.draw(random, &mut place)))
+                .map(|_| {
+                    let mut draw = |side: &Side| side.draw(middle, random, &mut place);
+                    longer(draw(before), draw(after))
+                })
                 .collect();
             draws.sort_by(f64::total_cmp);
             let at = |share: f64| draws[((DRAWS - 1) as f64 * share).round() as usize];
@@ -519,7 +575,7 @@ impl Figure {
             () => Verdict::Same,
         };
         let raw_longer = before.raw.zip(after.raw).map(|(before, after)| longer(before, after));
-        let (before, after, longer) = (before.value, Some(after.value), Some(change));
+        let (before, after, longer) = (old, Some(new), Some(change));
         Self { transport, size, figure, before, after, longer, raw_longer, interval, verdict }
     }
 }
@@ -539,6 +595,14 @@ fn median(values: &mut [f64]) -> f64 {
         len if len % 2 == 1 => values[middle],
         _ => f64::midpoint(values[middle - 1], values[middle]),
     }
+}
+
+fn are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+fn mean(values: &mut [f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// SplitMix64: a small generator that is good enough for draws.
@@ -573,8 +637,14 @@ mod tests {
     fn side(value: f64, noise: f64, runs: usize, seed: u64) -> Side {
         let mut random = Random(seed);
         let mut window = || value * (1.0 + noise * (random.below(2001) as f64 / 1000.0 - 1.0));
-        Side::new((0..runs).map(|_| Found { value, windows: (0..10).map(|_| window()).collect(), raw: None }))
-            .unwrap()
+        let runs: Vec<Vec<f64>> = (0..runs).map(|_| (0..10).map(|_| window()).collect()).collect();
+        of_windows(&KINDS[MEDIAN], value, &runs)
+    }
+
+    /// Runs with these windows.
+    fn of_windows(kind: &Kind, value: f64, runs: &[Vec<f64>]) -> Side {
+        let found = |windows: &Vec<f64>| Found { value, windows: windows.clone(), raw: None };
+        Side::new(kind, runs.iter().map(found)).unwrap()
     }
 
     fn verdict(kind: &Kind, before: &Side, after: &Side) -> Verdict {
@@ -608,13 +678,49 @@ mod tests {
     fn runs_that_differ_by_more_than_their_parts_widen_the_interval() {
         // Each run is quiet in itself, and 20 % away from the next.
         let runs = |values: &[f64]| {
-            Side::new(values.iter().map(|&value| Found { value, windows: vec![value; 10], raw: None }))
-                .unwrap()
+            let found = |&value: &f64| Found { value, windows: vec![value; 10], raw: None };
+            Side::new(&KINDS[MEDIAN], values.iter().map(found)).unwrap()
         };
         let (before, after) = (runs(&[10.0, 8.0, 12.0]), runs(&[12.0, 9.0, 13.0]));
         assert_eq!(verdict(&KINDS[0], &before, &after), Verdict::Same);
         // Of one run each nobody could know.
         assert_eq!(verdict(&KINDS[0], &runs(&[10.0]), &runs(&[12.0])), Verdict::Slower);
+    }
+
+    /// A stream of so many messages in 20 windows of half a second, as evenly as they can be.
+    fn slow_stream(messages: usize) -> Side {
+        let windows = (0..20).map(|at| (messages * (at + 1) / 20 - messages * at / 20) as f64 * 2.0);
+        of_windows(&KINDS[RATE], messages as f64 / 10.0, &[windows.collect()])
+    }
+
+    #[test]
+    fn a_stream_of_mostly_empty_windows_is_compared_by_what_came_in_all() {
+        for messages in [1, 5, 9, 20] {
+            let stream = slow_stream(messages);
+            let key = ("tcp".to_owned(), 64);
+            let figure = Figure::new(&KINDS[RATE], key, &stream, Some(&stream), 0.1, &mut Random(SEED));
+            assert_eq!((figure.verdict, figure.longer), (Verdict::Same, Some(0.0)), "{messages}: {figure:?}");
+            assert!((figure.before - messages as f64 / 10.0).abs() < 1e-9, "{messages}: {figure:?}");
+        }
+        // From 2 messages a second to half of one, and back.
+        assert_eq!(verdict(&KINDS[RATE], &slow_stream(20), &slow_stream(5)), Verdict::Slower);
+        assert_eq!(verdict(&KINDS[RATE], &slow_stream(5), &slow_stream(20)), Verdict::Faster);
+        // One message less of five is what any two runs differ by.
+        assert_eq!(verdict(&KINDS[RATE], &slow_stream(5), &slow_stream(4)), Verdict::Same);
+    }
+
+    #[test]
+    fn nothing_on_both_sides_is_no_change() {
+        let nothing = of_windows(&KINDS[RATE], 0.0, &[vec![0.0; 10]]);
+        assert_eq!(verdict(&KINDS[RATE], &nothing, &nothing), Verdict::Same);
+        assert_eq!(verdict(&KINDS[RATE], &slow_stream(20), &nothing), Verdict::Slower);
+    }
+
+    #[test]
+    fn a_window_without_a_message_has_no_latency() {
+        let windows: Vec<f64> = (0..20).map(|at| if at % 4 == 0 { 10.0 } else { 0.0 }).collect();
+        let side = of_windows(&KINDS[MEDIAN], 10.0, &[windows]);
+        assert_eq!(side.value(median).to_bits(), 10f64.to_bits());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::latency::Trips;
@@ -278,14 +279,33 @@ impl Report {
 
     /// One that a program has printed as JSON.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+        let text = read(path)?;
         serde_json::from_str(&text).map_err(|error| {
             Failure::Usage(format!(
                 "{} is no report of `fabriq bench --json`: {error}; make one with `fabriq bench --json > FILE`",
                 path.display()
             ))
         })
+    }
+}
+
+/// A file of JSON, or of lines of it, that has an end.
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+    // Of lines, what follows the first is for others to judge.
+    match serde_json::from_str::<IgnoredAny>(&text) {
+        Err(error) if error.is_eof() => {
+            let how = if text.trim().is_empty() { "empty" } else { "cut off" };
+            // The first of the lines, in which a run says what it is.
+            let remedy = if text.starts_with("{\"run\"") {
+                "nothing of that run is in it; measure again"
+            } else {
+                "of a cluster's run, give the .jsonl beside it; else measure again"
+            };
+            Err(Failure::Usage(format!("{} is {how}: {remedy}", path.display())))
+        }
+        _ => Ok(text),
     }
 }
 

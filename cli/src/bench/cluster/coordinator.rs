@@ -645,7 +645,7 @@ impl Coordinator {
             let why = step.why.unwrap_or_default();
             let why = format!(
                 "{} {} {}, {}: {why}",
-                item.scheme(),
+                item.label(),
                 item.topology.name(),
                 item.what(),
                 units::size(item.size)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::report::{Cluster, FlowFigures, Latency, Step};
 
-const HEAD: &str = "step,topology,what,transport,size,parts,links,threads,hwm,rate_asked,background_size,from,to,\
+const HEAD: &str = "step,topology,what,transport,url,size,parts,links,threads,hwm,rate_asked,background_size,from,to,\
                     messages_per_second,gigabytes_per_second,min_us,mean_us,p50_us,p90_us,p99_us,p99_9_us,p99_99_us,max_us,\
                     lost,cpu_ns_per_message,cpu_ns_per_byte,copied_per_byte,ratio\r\n";
 
@@ -35,6 +35,7 @@ fn row(text: &mut String, step: &Step, flow: Option<&FlowFigures>) {
         item.topology.name().to_owned(),
         if is_background { "background".to_owned() } else { item.what() },
         item.scheme().to_owned(),
+        item.url.clone(),
         if is_background { item.background.unwrap_or(0) } else { item.size }.to_string(),
         item.parts.to_string(),
         item.links.to_string(),

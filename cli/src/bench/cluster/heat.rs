@@ -30,7 +30,9 @@ pub(super) struct Map<'a> {
     /// Whether more is better.
     pub(super) more_is_better: bool,
     /// A figure as people read it.
-    pub(super) text: &'a dyn Fn(f64) -> String,
+    pub(super) number: &'a dyn Fn(f64) -> String,
+    /// Of all figures; the title says it too.
+    pub(super) unit: &'a str,
 }
 
 fn step(times: f64) -> usize {
@@ -50,11 +52,11 @@ impl Map<'_> {
         let height = if rows.len() <= NUMBERED_MAX { 26.0 } else { NARROW };
         let width = (LEFT + side * rows.len() as f64 + 8.0).max(460.0);
         let bottom = TOP + height * rows.len() as f64;
-        let (id, title) = (self.id, escaped(self.title));
-        let words = if self.slow.links.is_empty() {
-            "No link is slow.".to_owned()
-        } else {
-            format!("{} links are slow.", self.slow.links.len())
+        let (id, title, unit) = (self.id, escaped(self.title), escaped(self.unit));
+        let words = match self.slow.links.len() {
+            0 => "No link is slow.".to_owned(),
+            1 => "1 link is slow.".to_owned(),
+            links => format!("{links} links are slow."),
         };
         let mut svg = format!(
             "<svg class=\"map\" viewBox=\"0 0 {width} {total}\" width=\"{width}\" height=\"{total}\" role=\"img\" \
@@ -84,7 +86,7 @@ impl Map<'_> {
             for (column, to) in rows.iter().enumerate() {
                 let Some((link, value, times)) = self.worst(from, to) else { continue };
                 let x = LEFT + side * column as f64;
-                let text = (self.text)(value);
+                let number = escaped(&(self.number)(value));
                 let said = if times > 1.05 {
                     format!(", {times:.1} times slower than the better links")
                 } else {
@@ -94,19 +96,15 @@ impl Map<'_> {
                 let _ = writeln!(
                     svg,
                     "<rect class=\"cell h{colour}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{side}\" height=\"{height}\"><title>rank {} to \
-                     rank {}: {}{said}</title></rect>",
-                    link.0,
-                    link.1,
-                    escaped(&text)
+                     rank {}: {number} {unit}{said}</title></rect>",
+                    link.0, link.1
                 );
                 if rows.len() <= NUMBERED_MAX {
-                    let number = text.split(' ').next().unwrap_or("");
                     let _ = writeln!(
                         svg,
-                        "<text class=\"value h{colour}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                        "<text class=\"value h{colour}\" x=\"{:.1}\" y=\"{:.1}\">{number}</text>",
                         x + side / 2.0,
-                        y + height / 2.0 + 4.5,
-                        escaped(number)
+                        y + height / 2.0 + 4.5
                     );
                 }
                 if self.slow.links.contains_key(&link) {
@@ -127,8 +125,11 @@ impl Map<'_> {
         // Above all cells, or neighbours would cover them.
         svg += &marks;
         for (at, from) in STEPS.iter().enumerate() {
-            let x = LEFT + 64.0 * at as f64;
-            let text = if at == 0 { "as good".to_owned() } else { format!("x {from}") };
+            let (x, text) = match at {
+                0 => (LEFT, "as good".to_owned()),
+                // The first has more to say.
+                _ => (LEFT + 14.0 + 63.0 * at as f64, format!("x {from}")),
+            };
             let _ = writeln!(
                 svg,
                 "<rect class=\"cell h{at}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"14\" height=\"14\"/><text class=\"tick\" x=\"{:.1}\" \
@@ -189,7 +190,7 @@ mod tests {
         let cells: Cells =
             ways.filter(|(from, to)| from != to).map(|(a, b)| ((a, b), figure(a, b))).collect();
         let slow = Slow::new(&cells, true);
-        let text = |value: f64| format!("{value:.1} GB/s");
+        let number = |value: f64| format!("{value:.1}");
         Map {
             id: "m",
             title: "a < b",
@@ -197,7 +198,8 @@ mod tests {
             slow: &slow,
             usual: slow.usual,
             more_is_better: true,
-            text: &text,
+            number: &number,
+            unit: "GB/s",
         }
         .svg()
     }
@@ -209,6 +211,39 @@ mod tests {
         assert_eq!(svg.matches("class=\"slow\"").count(), 1);
         assert!(svg.contains("<title>slow: rank 1 to rank 3</title>") && svg.contains("a &lt; b"), "{svg}");
         assert!(svg.contains("2.0 GB/s, 5.0 times slower"), "{svg}");
+    }
+
+    #[test]
+    fn one_link_is_one_and_several_are_more() {
+        let slow =
+            |links: &[(u32, u32)]| svg(4, |from, to| if links.contains(&(from, to)) { 2.0 } else { 10.0 });
+        assert!(slow(&[]).contains(">No link is slow.<"));
+        assert!(slow(&[(1, 3)]).contains(">1 link is slow.<"));
+        assert!(slow(&[(1, 3), (0, 2)]).contains(">2 links are slow.<"));
+    }
+
+    #[test]
+    fn the_legend_has_room_for_its_words() {
+        let svg = svg(4, |_, _| 10.0);
+        let place = |text: &str| -> f64 {
+            text.split(" x=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        let legend: Vec<(f64, f64, &str)> = svg
+            .lines()
+            .filter(|line| line.contains("height=\"14\"/>"))
+            .map(|line| {
+                let (swatch, text) = line.split_once("/>").unwrap();
+                (place(swatch), place(text), text.split(['<', '>']).nth(2).unwrap())
+            })
+            .collect();
+        assert_eq!((legend.len(), legend[0].2), (STEPS.len(), "as good"));
+        // A letter of 12.5 pixels is hardly wider than 7, dots and spaces less.
+        let end = |entry: &(f64, f64, &str)| entry.1 + 7.0 * entry.2.len() as f64;
+        for pair in legend.windows(2) {
+            assert!(end(&pair[0]) < pair[1].0, "{pair:?}");
+        }
+        let width: f64 = svg.split("width=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+        assert!(end(&legend[STEPS.len() - 1]) <= width, "{legend:?}");
     }
 
     #[test]

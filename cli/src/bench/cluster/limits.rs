@@ -92,3 +92,7 @@ pub(super) const FLOWS_WHOLE_MAX: usize = 32;
 
 /// Ranks of one measurement whose usage a report keeps.
 pub(super) const RANKS_WHOLE_MAX: usize = 128;
+
+/// A measurement loses more than another when of all its messages so large a share more is lost. What is lost at random differs
+/// by less.
+pub(super) const LOSS_SHARE: f64 = 0.01;

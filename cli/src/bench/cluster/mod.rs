@@ -33,7 +33,7 @@ use super::note_debug_build;
 use crate::failure::{Failure, note};
 use crate::info::Host;
 use crate::schemes;
-pub(super) use compare::compared;
+pub(super) use compare::{Compared, compared};
 use coordinator::{Coordinator, Verdict};
 use environment::Environment;
 pub(super) use options::Args;

@@ -143,5 +143,5 @@ impl Drop for Sink {
 /// `tcp incast latency, 64 B`.
 pub(super) fn title(item: &Item) -> String {
     let round = item.round.map(|round| format!(", round {}", round + 1)).unwrap_or_default();
-    format!("{} {} {}, {}{round}", item.scheme(), item.topology.name(), item.what(), units::size(item.size))
+    format!("{} {} {}, {}{round}", item.label(), item.topology.name(), item.what(), units::size(item.size))
 }

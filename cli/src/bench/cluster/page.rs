@@ -23,9 +23,9 @@ use crate::units;
 pub(super) fn of(cluster: &Cluster) -> String {
     let hosts = cluster.hosts();
     let mut page = head(&format!(
-        "fabriq bench cluster: {} ranks on {}",
-        cluster.ranks.len(),
-        count(hosts.len(), "host")
+        "fabriq bench cluster: {} on {}",
+        units::count(cluster.ranks.len(), "rank"),
+        units::count(hosts.len(), "host")
     ));
     let _ = writeln!(page, "<p class=\"sub\">{}</p>", escaped(&subtitle(cluster)));
     let matrices = Matrix::all(cluster);
@@ -62,10 +62,6 @@ pub(super) fn of(cluster: &Cluster) -> String {
     page += &ranks(cluster);
     page += &environment(cluster);
     page + FOOT
-}
-
-fn count(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn subtitle(cluster: &Cluster) -> String {
@@ -127,7 +123,7 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
             ));
         }
         if step.flows_empty > 0 {
-            let flows = count(step.flows_empty, "flow");
+            let flows = units::count(step.flows_empty, "flow");
             warnings.push(format!("{}: {flows} brought no message in the time measured.", title(&step.item)));
         }
         if let Some(lost) = step.total.lost.filter(|lost| *lost > 0) {
@@ -146,11 +142,11 @@ fn warnings(cluster: &Cluster, matrices: &[Matrix]) -> Vec<String> {
     warnings
 }
 
-/// Transports and topologies in the order of measuring.
+/// What transports are called and topologies, in the order of measuring.
 pub(super) fn lines(cluster: &Cluster) -> Vec<(String, super::options::Topology)> {
     let mut lines: Vec<_> = Vec::new();
     for step in &cluster.steps {
-        let line = (step.item.scheme().to_owned(), step.item.topology);
+        let line = (step.item.label().to_owned(), step.item.topology);
         if !lines.contains(&line) {
             lines.push(line);
         }
@@ -184,11 +180,11 @@ fn summary(cluster: &Cluster) -> String {
     columns.push(format!("GB/s, {large_text}"));
     columns.push("x raw".to_owned());
     columns.push(format!("CPU per message, {small_text}"));
-    let rows = lines(cluster).into_iter().filter_map(|(scheme, topology)| {
+    let rows = lines(cluster).into_iter().filter_map(|(label, topology)| {
         let find = |latency: bool, size: usize| {
             cluster.steps.iter().find(|step| {
                 let item = &step.item;
-                (item.scheme(), item.topology, item.size) == (&*scheme, topology, size)
+                (item.label(), item.topology, item.size) == (&*label, topology, size)
                     && item.kind.is_latency() == latency
                     && !item.kind.is_raw()
                     && is_plain(cluster, item)
@@ -206,7 +202,7 @@ fn summary(cluster: &Cluster) -> String {
         let of = |step: Option<&Step>, figure: &dyn Fn(&Step) -> String| step.map_or(NONE.to_owned(), figure);
         let cpu = rate.or(latency).and_then(|step| step.total.cpu_ns_per_message);
         Some(vec![
-            format!("{scheme} {}", topology.name()),
+            format!("{label} {}", topology.name()),
             us(|latency| latency.p50_us),
             us(|latency| latency.p99_us),
             us(|latency| latency.p99_99_us),
@@ -236,8 +232,9 @@ fn maps(cluster: &Cluster, matrices: &[Matrix]) -> String {
                     class=\"plots\">\n"
         .to_owned();
     for (at, matrix) in matrices.iter().enumerate() {
-        let unit = if matrix.is_latency { "" } else { ", GB/s" };
-        let title = format!("{}{unit}", matrix.title());
+        let unit = matrix.unit();
+        let name = unit.name.replace("us", "µs");
+        let title = format!("{}, {name}", matrix.title());
         let (id, slow) = (format!("map-{at}"), matrix.slow(cluster));
         let map = Map {
             id: &id,
@@ -246,7 +243,8 @@ fn maps(cluster: &Cluster, matrices: &[Matrix]) -> String {
             slow: &slow,
             usual: Slow::new(&matrix.cells, !matrix.is_latency).usual,
             more_is_better: !matrix.is_latency,
-            text: &|value| matrix.text(value).replace(" us", " µs"),
+            number: &|value| unit.number(value),
+            unit: &name,
         };
         let _ = writeln!(
             text,
@@ -288,7 +286,7 @@ fn all_figures(cluster: &Cluster) -> String {
         let (item, total) = (&step.item, &step.total);
         let round = item.round.map(|round| format!(", round {}", round + 1)).unwrap_or_default();
         let own = vec![
-            format!("{} {} {}{round}", item.scheme(), item.topology.name(), item.what()),
+            format!("{} {} {}{round}", item.label(), item.topology.name(), item.what()),
             units::size(item.size),
             if step.steady { "yes" } else { "no" }.to_owned(),
             us(step, |latency| latency.p50_us),
@@ -313,7 +311,7 @@ fn all_figures(cluster: &Cluster) -> String {
                 }
                 _ => (none(), none()),
             };
-            let name = format!("{} {} {}", item.scheme(), item.topology.name(), tool.name);
+            let name = format!("{} {} {}", item.label(), item.topology.name(), tool.name);
             let size = units::size(item.size);
             let figures = [us(tool.p50_us), us(tool.p99_us), none(), none(), none(), rate, bytes];
             // It says nothing of what it took.
@@ -354,7 +352,7 @@ fn all_flows(cluster: &Cluster) -> String {
             };
             let what = if flow.background { "background".to_owned() } else { step.item.what() };
             rows.push(vec![
-                format!("{} {} {what}", step.item.scheme(), step.item.topology.name()),
+                format!("{} {} {what}", step.item.label(), step.item.topology.name()),
                 units::size(if flow.background { step.item.background.unwrap_or(0) } else { step.item.size }),
                 flow.from.to_string(),
                 flow.to.map_or("servers".to_owned(), |to| to.to_string()),
@@ -374,6 +372,7 @@ fn all_flows(cluster: &Cluster) -> String {
     }
     let note = match left_out {
         0 => String::new(),
+        1 => "<p class=\"how\">A flow that does better is left out.</p>\n".to_owned(),
         left => format!("<p class=\"how\">{left} flows that do better are left out.</p>\n"),
     };
     let columns = columns.map(str::to_owned);
@@ -474,7 +473,7 @@ fn environment(cluster: &Cluster) -> String {
         .filter_map(|step| {
             let what = step.what.as_ref()?;
             let kind = if step.item.kind == Kind::RawEcho { "there and back" } else { "one way" };
-            Some((format!("{} itself, {kind}", step.item.scheme()), format!("{what}; both ends polling")))
+            Some((format!("{} itself, {kind}", step.item.label()), format!("{what}; both ends polling")))
         })
         .collect();
     raw.sort();
@@ -566,6 +565,64 @@ mod tests {
     fn ranks_are_told_as_ranges() {
         assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
         assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn two_urls_of_one_scheme_are_told_apart_everywhere() {
+        let transports = ["--transport", "tcp", "--transport", "tcp://10.0.0.1:*", "--transport", "ipc"];
+        // The second wire is half as fast.
+        let report = crate::bench::cluster::compare::tests::report_of(&transports, |item, _, _| {
+            if item.url.starts_with("tcp://10") { 2.0 } else { 1.0 }
+        });
+        let page = of(&report);
+        for part in [
+            "tcp://{address}:* incast</th>",
+            "tcp://10.0.0.1:* incast</th>",
+            "ipc incast</th>",
+            "tcp://{address}:*: messages per second",
+            "tcp://10.0.0.1:*: messages per second",
+            "<figcaption>tcp://10.0.0.1:* matrix latency, 1 KiB, µs",
+            "<figcaption>ipc matrix latency, 1 KiB, µs",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(!page.contains("tcp incast"), "{page}");
+        let table = crate::bench::cluster::table::of(&report);
+        assert!(table.contains("tcp://10.0.0.1:* incast latency, 1 KiB"), "{table}");
+        let csv = crate::bench::cluster::csv::of(&report);
+        assert!(csv.contains(",transport,url,") && csv.contains(",tcp,tcp://10.0.0.1:*,1024,"), "{csv}");
+    }
+
+    #[test]
+    fn a_report_of_a_stranger_brings_no_tags() {
+        let hostile = "\"><script>alert(1)</script>";
+        let mut report = crate::bench::cluster::compare::tests::report(|_, _| 1.0);
+        for step in &mut report.steps {
+            step.item.url = format!("{hostile}://x");
+            step.item.by_url = step.number % 2 == 0;
+        }
+        for rank in &mut report.ranks {
+            rank.host = hostile.to_owned();
+        }
+        report.run.launcher = hostile.to_owned();
+        let page = of(&report);
+        assert!(!page.contains("<script") && page.contains("&lt;script"), "{page}");
+    }
+
+    #[test]
+    fn a_map_names_the_one_unit_of_its_figures() {
+        let report =
+            crate::bench::cluster::compare::tests::report(
+                |from, to| {
+                    if (from, to) == (1, 2) { 100.0 } else { 4.72 }
+                },
+            );
+        let page = of(&report);
+        assert!(page.contains("<figcaption>tcp matrix latency, 1 KiB, µs</figcaption>"), "{page}");
+        // The slow one does not look fast.
+        let cell = |number: &str| page.contains(&format!(">{number}</text>"));
+        assert!(cell("47.2") && cell("1000") && !cell("1.00"), "{page}");
+        assert!(page.contains("rank 1 to rank 2: 1000 µs, 21.2 times slower"), "{page}");
     }
 
     #[test]

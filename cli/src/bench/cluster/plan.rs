@@ -13,6 +13,9 @@ pub(in crate::bench) struct Item {
     pub(in crate::bench) kind: Kind,
     /// Where every rank listens, with wildcards.
     pub(in crate::bench) url: String,
+    /// Whether other transports of the run have its scheme, which does not tell them apart then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::bench) by_url: bool,
     pub(in crate::bench) size: usize,
     pub(in crate::bench) parts: u32,
     pub(in crate::bench) links: u32,
@@ -73,6 +76,7 @@ fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology,
                                 topology,
                                 kind,
                                 url: url.to_owned(),
+                                by_url: has_namesakes(options, url),
                                 size,
                                 parts,
                                 links,
@@ -170,6 +174,16 @@ fn nth_pair(ranks: u32, mut number: u32) -> Flow {
     Flow { from, to: from + 1 + number }
 }
 
+/// Of a URL, or of what is a scheme already.
+fn scheme_of(transport: &str) -> &str {
+    transport.split("://").next().unwrap_or(transport)
+}
+
+/// Whether several transports of a run have the scheme of one of them.
+fn has_namesakes(options: &Options, url: &str) -> bool {
+    options.transports.iter().filter(|transport| scheme_of(transport) == scheme_of(url)).count() > 1
+}
+
 impl Item {
     /// The flows among the ranks that are left of `ranks`, which are increasing.
     pub(super) fn flows(&self, options: &Options, ranks: u32, left: &[u32]) -> Vec<Flow> {
@@ -244,7 +258,12 @@ impl Item {
 
     /// The scheme of its URL.
     pub(in crate::bench) fn scheme(&self) -> &str {
-        self.url.split("://").next().unwrap_or(&self.url)
+        scheme_of(&self.url)
+    }
+
+    /// What its transport is called in this run: its scheme, or its URL where that does not tell it from others.
+    pub(in crate::bench) fn label(&self) -> &str {
+        if self.by_url { &self.url } else { self.scheme() }
     }
 
     /// For people, but for topology and size.

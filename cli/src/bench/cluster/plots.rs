@@ -13,18 +13,19 @@ use crate::units;
 /// Shares that an axis names.
 const SHARES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999];
 
-fn schemes(cluster: &Cluster) -> Vec<String> {
-    let mut schemes: Vec<String> = Vec::new();
-    for (scheme, _) in lines(cluster) {
-        if !schemes.contains(&scheme) {
-            schemes.push(scheme);
+/// What transports are called.
+fn labels(cluster: &Cluster) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for (label, _) in lines(cluster) {
+        if !labels.contains(&label) {
+            labels.push(label);
         }
     }
-    schemes
+    labels
 }
 
-fn topologies(cluster: &Cluster, scheme: &str) -> Vec<Topology> {
-    lines(cluster).into_iter().filter(|line| line.0 == scheme).map(|line| line.1).collect()
+fn topologies(cluster: &Cluster, label: &str) -> Vec<Topology> {
+    lines(cluster).into_iter().filter(|line| line.0 == label).map(|line| line.1).collect()
 }
 
 /// Sizes that a topology was measured with.
@@ -66,14 +67,14 @@ pub(super) fn sweeps(cluster: &Cluster) -> Vec<Plot> {
         ticks: sizes(cluster).into_iter().map(|size| (size as f64, units::size(size))).collect(),
     };
     let mut plots = Vec::new();
-    for scheme in schemes(cluster) {
+    for (at, label) in labels(cluster).into_iter().enumerate() {
         for (id, name, is_latency, figure, write) in figures {
             let mut all = Vec::new();
-            for (colour, topology) in topologies(cluster, &scheme).into_iter().enumerate() {
+            for (colour, topology) in topologies(cluster, &label).into_iter().enumerate() {
                 let of = |raw: bool| {
                     let steps = cluster.steps.iter().filter(|step| {
                         let item = &step.item;
-                        item.scheme() == scheme
+                        item.label() == label
                             && item.topology == topology
                             && item.kind.is_latency() == is_latency
                             && item.kind.is_raw() == raw
@@ -95,8 +96,8 @@ pub(super) fn sweeps(cluster: &Cluster) -> Vec<Plot> {
             let y = Axis { what: name.to_owned(), logarithmic: true, ticks: powers(values, short(&write)) };
             let text = in_words(&all, |size| units::size(size as usize), &write);
             plots.push(Plot {
-                id: format!("{id}-{scheme}"),
-                title: format!("{scheme}: {name}"),
+                id: format!("{id}-{at}"),
+                title: format!("{label}: {name}"),
                 text,
                 x: x.clone(),
                 y,
@@ -162,13 +163,13 @@ fn scaled(mut plots: Vec<Plot>) -> Vec<Plot> {
 
 /// A plot per transport and topology, a line per size.
 pub(super) fn distributions(cluster: &Cluster) -> Vec<Plot> {
-    let plot = |(at, (scheme, topology)): (usize, (String, Topology))| {
+    let plot = |(at, (label, topology)): (usize, (String, Topology))| {
         let mut all = Vec::new();
         for (colour, size) in sizes(cluster).into_iter().enumerate() {
             let find = |raw: bool| {
                 cluster.steps.iter().find(|step| {
                     let item = &step.item;
-                    (item.scheme(), item.topology, item.size) == (&*scheme, topology, size)
+                    (item.label(), item.topology, item.size) == (&*label, topology, size)
                         && item.kind.is_latency()
                         && item.kind.is_raw() == raw
                         && is_plain(cluster, item)
@@ -190,7 +191,7 @@ pub(super) fn distributions(cluster: &Cluster) -> Vec<Plot> {
                 );
             }
         }
-        plot(format!("distribution-{at}"), format!("{scheme} {}", topology.name()), all)
+        plot(format!("distribution-{at}"), format!("{label} {}", topology.name()), all)
     };
     scaled(lines(cluster).into_iter().enumerate().map(plot).collect())
 }
@@ -199,13 +200,13 @@ pub(super) fn distributions(cluster: &Cluster) -> Vec<Plot> {
 pub(super) fn loads(cluster: &Cluster) -> Vec<Plot> {
     let Some(&size) = sizes(cluster).first() else { return Vec::new() };
     let mut plots = Vec::new();
-    for (at, (scheme, topology)) in lines(cluster).into_iter().enumerate() {
+    for (at, (label, topology)) in lines(cluster).into_iter().enumerate() {
         let mut all: Vec<Line> = Vec::new();
         for step in &cluster.steps {
             let item = &step.item;
             let is_load = item.rate.is_some() || item.background.is_some();
             let plain = super::plan::Item { rate: None, background: None, ..item.clone() };
-            let is_here = (item.scheme(), item.topology, item.size) == (&*scheme, topology, size)
+            let is_here = (item.label(), item.topology, item.size) == (&*label, topology, size)
                 && !item.kind.is_raw()
                 && is_plain(cluster, &plain);
             let Some(points) = distribution(step).filter(|_| is_here) else { continue };
@@ -220,7 +221,7 @@ pub(super) fn loads(cluster: &Cluster) -> Vec<Plot> {
         if all.iter().any(|line| !line.reference) {
             plots.push(plot(
                 format!("load-{at}"),
-                format!("{scheme} {}, {}", topology.name(), units::size(size)),
+                format!("{label} {}, {}", topology.name(), units::size(size)),
                 all,
             ));
         }

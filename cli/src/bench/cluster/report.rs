@@ -396,33 +396,50 @@ impl Cluster {
         }
     }
 
-    /// The report in a text, if it is one of a cluster: a document, or the lines of a run that may have been cut off.
-    pub(in crate::bench) fn parse(text: &str) -> Option<Result<Self, serde_json::Error>> {
+    /// The report in a text, if it is one of a cluster: a document, or the lines of a run that may have been cut off. Else what
+    /// is wrong with it.
+    fn parse(text: &str) -> Option<Result<Self, String>> {
         let first = text.lines().next().unwrap_or("");
-        if let Ok(Record::Run(run)) = serde_json::from_str(first) {
-            let mut cluster = Self::new(*run);
-            // A last line may be half a line.
-            for line in text.lines().skip(1) {
-                match serde_json::from_str(line) {
-                    Ok(record) => cluster.add(record),
-                    Err(error) if error.is_eof() => break,
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-            return Some(Ok(cluster));
+        let lines = serde_json::from_str::<Value>(first).ok().filter(|first| first.get("run").is_some());
+        let head = match &lines {
+            Some(_) => lines,
+            None => serde_json::from_str(text).ok(),
+        }?;
+        let is_lines = head.get("run").is_some();
+        let format = head.get("run").unwrap_or(&head).get("format")?.as_str()?;
+        if !format.starts_with(FORMAT.trim_end_matches(char::is_numeric)) {
+            return None;
         }
-        let head: Value = serde_json::from_str(text).ok()?;
-        let is_cluster = head.get("format")?.as_str()?.starts_with("fabriq cluster report");
-        is_cluster.then(|| serde_json::from_value(head))
+        if format != FORMAT {
+            return Some(Err(format!("it is a `{format}`; use the fabriq that has written it")));
+        }
+        let cluster = if is_lines { Self::of_lines(text) } else { serde_json::from_value(head) };
+        Some(cluster.map_err(|error| error.to_string()))
+    }
+
+    fn of_lines(text: &str) -> Result<Self, serde_json::Error> {
+        let mut lines = text.lines();
+        let mut cluster = match serde_json::from_str(lines.next().unwrap_or(""))? {
+            Record::Run(run) => Self::new(*run),
+            _ => return Err(serde::de::Error::custom("its first line is no run")),
+        };
+        // A last line may be half a line.
+        for line in lines {
+            match serde_json::from_str(line) {
+                Ok(record) => cluster.add(record),
+                Err(error) if error.is_eof() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(cluster)
     }
 
     /// The report in a file, if it is one of a cluster.
     pub(in crate::bench) fn read(path: &Path) -> Result<Option<Self>, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
-        Self::parse(&text).transpose().map_err(|error| {
+        let text = crate::bench::report::read(path)?;
+        Self::parse(&text).transpose().map_err(|why| {
             Failure::Usage(format!(
-                "{} is no report of this version's `fabriq bench cluster`: {error}",
+                "{} is no report of this version's `fabriq bench cluster` (`{FORMAT}`): {why}",
                 path.display()
             ))
         })
@@ -536,6 +553,40 @@ pub(super) mod tests {
             environment,
         };
         Rank::new(number, &hello)
+    }
+
+    /// As a document and as lines.
+    fn written() -> [String; 2] {
+        let run = Run::new(&options(&["--size", "1K"]).unwrap(), 4, "a test");
+        let lines = [
+            Record::Run(Box::new(run.clone())),
+            Record::Fault(Fault { step: None, rank: Some(3), why: "gone".to_owned() }),
+        ];
+        let mut cluster = Cluster::new(run);
+        cluster.add(lines[1].clone());
+        let lines = lines.map(|record| serde_json::to_string(&record).unwrap() + "\n");
+        [serde_json::to_string_pretty(&cluster).unwrap(), lines.concat()]
+    }
+
+    #[test]
+    fn a_document_and_its_lines_are_one_report_even_if_those_are_cut_off() {
+        let [document, lines] = written();
+        let parse = |text: &str| Cluster::parse(text).unwrap().unwrap();
+        assert_eq!(parse(&document), parse(&lines));
+        assert_eq!(parse(&lines[..lines.len() - 5]), Cluster { faults: Vec::new(), ..parse(&lines) });
+        assert!(Cluster::parse("{\"latency\": []}").is_none() && Cluster::parse("no JSON").is_none());
+    }
+
+    #[test]
+    fn a_report_of_another_format_is_refused_by_name() {
+        for text in written() {
+            let other = text.replace(FORMAT, "fabriq cluster report 9");
+            let why = Cluster::parse(&other).unwrap().unwrap_err();
+            assert!(why.contains("`fabriq cluster report 9`") && why.contains("use the fabriq"), "{why}");
+            // Also when it says what this version does not know.
+            let strange = other.replace("\"options\"", "\"choices\"");
+            assert_eq!(Cluster::parse(&strange).unwrap().unwrap_err(), why);
+        }
     }
 
     #[test]

@@ -53,10 +53,11 @@ pub(super) fn figures(step: &Step) -> String {
 }
 
 pub(super) fn of(cluster: &Cluster) -> String {
-    let (ranks, hosts) = (cluster.ranks.len(), cluster.hosts().len());
+    let ranks = units::count(cluster.ranks.len(), "rank");
+    let hosts = units::count(cluster.hosts().len(), "host");
     let verified: u64 = cluster.steps.iter().map(|step| step.verified).sum();
     let mut text = format!(
-        "{ranks} ranks on {hosts} hosts, fabriq {} ({} build), {} s per figure; {verified} messages verified\n\n",
+        "{ranks} on {hosts}, fabriq {} ({} build), {} s per figure; {verified} messages verified\n\n",
         cluster.run.version,
         cluster.run.build,
         cluster.run.options.duration.as_secs_f64()
@@ -94,11 +95,9 @@ pub(super) fn of(cluster: &Cluster) -> String {
                  are idle.\n";
     }
     for step in cluster.steps.iter().filter(|step| step.flows_empty > 0) {
-        let (title, flows) = (title(&step.item), step.flows_empty);
-        let _ = writeln!(
-            text,
-            "{title}: {flows} flows brought no message in the time measured; give more --duration"
-        );
+        let (title, flows) = (title(&step.item), units::count(step.flows_empty, "flow"));
+        let _ =
+            writeln!(text, "{title}: {flows} brought no message in the time measured; give more --duration");
     }
     for skipped in &cluster.skipped {
         let _ = writeln!(text, "skipped: {}", skipped.why);

@@ -127,7 +127,9 @@ impl Plot {
         let points = || lines().chain(&self.extent).copied();
         let x = Scale::new(&self.x, points().map(|point| point.0), LEFT, WIDTH - RIGHT);
         let y = Scale::new(&self.y, points().map(|point| point.1), HEIGHT - BOTTOM, TOP);
-        let Self { id, title, text, .. } = self;
+        let Self { title, text, .. } = self;
+        // It may name a transport, and a report may come from anybody.
+        let id = escaped(&self.id);
         let mut svg = format!(
             "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
              <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n",
@@ -284,6 +286,17 @@ mod tests {
                 assert!((TOP..=HEIGHT - BOTTOM).contains(&y), "{points:?}: {y}");
             }
         }
+    }
+
+    #[test]
+    fn nothing_that_a_plot_is_told_ends_a_tag() {
+        let hostile = "\"><script>alert(1)</script>".to_owned();
+        let plot = plot(vec![(64.0, 1.0), (1024.0, 2.0)]);
+        let axis = Axis { what: hostile.clone(), logarithmic: true, ticks: vec![(64.0, hostile.clone())] };
+        let lines = plot.lines.iter().map(|line| Line { name: hostile.clone(), ..line.clone() }).collect();
+        let (id, title, text) = (hostile.clone(), hostile.clone(), hostile);
+        let svg = Plot { id, title, text, x: axis.clone(), y: axis, lines, ..plot }.svg();
+        assert!(!svg.contains("<script") && svg.contains("&lt;script"), "{svg}");
     }
 
     #[test]
