@@ -301,6 +301,23 @@ fn ranks_that_disagree_are_named_by_what_they_were_told() {
 }
 
 #[test]
+fn a_process_whose_number_no_rank_has_is_sent_home_and_named() {
+    let (url, name) = (format!("tcp://127.0.0.1:{}", port()), out("stranger"));
+    let arguments = [&SHORT[..], &["--topology", "pair", "--only", "latency"]].concat();
+    let own = [&arguments[..], &["--out", name.to_str().unwrap()]].concat();
+    let first = Running::spawn(rank(0, 2, &url, &own));
+    // Rank 0 waits for rank 1 meanwhile.
+    let stranger = Finished::from(rank(2, 3, &url, &arguments).output().unwrap());
+    assert!(stranger.code == Some(2) && stranger.stderr.contains("--ranks"), "{stranger:?}");
+    let mut other = rank(1, 2, &url, &arguments).spawn().unwrap();
+    let (first, other) = (first.finish(), other.wait().unwrap());
+    assert_eq!((first.code, other.code()), (Some(2), Some(0)), "{first:?}");
+    let report = std::fs::read_to_string(name.with_extension("json")).unwrap();
+    let faults = faults(&serde_json::from_str(&report).unwrap());
+    assert!(faults.len() == 1 && faults[0].starts_with("rank 2 was refused"), "{faults:?}");
+}
+
+#[test]
 fn a_rank_that_does_not_come_is_named_and_the_others_go_on() {
     let url = format!("tcp://127.0.0.1:{}", port());
     let arguments = [&SHORT[..], &["--topology", "pair", "--join", "1s", "--json"]].concat();
@@ -399,12 +416,16 @@ fn signals_keep_what_was_measured() {
 
 #[test]
 fn rank_0_that_is_killed_ends_the_others_and_leaves_its_lines() {
-    let mut cluster =
-        Cluster::start("first-killed", 2, &[&SHORT[..], &["--topology", "pair,ring,incast"]].concat());
+    // Rank 2 was refused, and waits for the end of the run as the other does.
+    let arguments = |rank: usize| {
+        let more = if rank == 2 { &["--size", "128"][..] } else { &[] };
+        [&SHORT[..], &["--topology", "pair,ring,incast"], more].concat()
+    };
+    let mut cluster = Cluster::start_each("first-killed", 3, arguments);
     cluster.first.line_with("pair latency");
     cluster.first.child.kill().unwrap();
-    let code = cluster.others[0].wait().unwrap().code();
-    assert_eq!(code, Some(1));
+    let codes = cluster.others.iter_mut().map(|other| other.wait().unwrap().code());
+    assert_eq!(codes.collect::<Vec<_>>(), [Some(1), Some(2)]);
     drop(cluster.first);
     let page = run(&["bench", "report", cluster.out.with_extension("jsonl").to_str().unwrap()]).printed();
     assert!(page.contains("This run was cut off") && page.contains("tcp pair latency"), "{page}");

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::limits::{FAILED_STEPS_MAX, LEAVING_GRACE, RANKS_MAX};
+use super::limits::{FAILED_STEPS_MAX, LEAVING_GRACE, RANKS_MAX, STRANGERS_MAX};
 use super::options::Options;
 use super::plan::{self, Item};
 use super::protocol::{Flow, Found, Hello, Order, Say, Task};
@@ -129,6 +129,8 @@ pub(super) struct Coordinator {
     /// Ranks that a signal ends, each with which, and until when it may be the end of all.
     leaving: BTreeMap<u32, String>,
     grace: Option<Instant>,
+    /// Processes that are none of the run's, by what they call themselves.
+    strangers: BTreeSet<u32>,
     verdict: Verdict,
 }
 
@@ -154,6 +156,7 @@ impl Coordinator {
             interrupted: None,
             leaving: BTreeMap::new(),
             grace: None,
+            strangers: BTreeSet::new(),
             verdict,
         })
     }
@@ -292,8 +295,10 @@ impl Coordinator {
     fn hello(&mut self, now: Instant, rank: u32, hello: Box<Hello>) {
         let count = self.members.len();
         let Some(member) = self.members.get_mut(rank as usize) else {
-            let why = format!("there are {count} ranks, and none is number {rank}");
-            return self.out.push(Output::Order(rank, Order::Refused { why }));
+            let why = format!(
+                "there are {count} ranks, and none is number {rank}: give every rank the same --ranks"
+            );
+            return self.turn_away(rank, why);
         };
         match member {
             Standing::Here(_) => {
@@ -327,6 +332,16 @@ impl Coordinator {
                 self.out.push(Output::Order(rank, Order::Welcome));
                 self.joined(now);
             }
+        }
+    }
+
+    /// Sends home a process that is no rank of this run, and says so once.
+    fn turn_away(&mut self, rank: u32, why: String) {
+        self.out.push(Output::Order(rank, Order::Refused { why: why.clone() }));
+        self.out.push(Output::Order(rank, Order::Bye));
+        self.verdict.refused = true;
+        if self.strangers.len() < STRANGERS_MAX && self.strangers.insert(rank) {
+            self.fault(None, Some(rank), format!("{} was refused: {why}", rank_text(rank)));
         }
     }
 

@@ -54,6 +54,9 @@ pub(super) const STREAM_BITS: u32 = 10;
 /// Ranks: what is left of 32 bits.
 pub(super) const RANKS_MAX: u32 = 1 << (32 - STREAM_BITS);
 
+/// Processes of other runs that a report names.
+pub(super) const STRANGERS_MAX: usize = 100;
+
 /// Steps in a row that may fail with every rank alive, until a run is given up.
 pub(super) const FAILED_STEPS_MAX: u32 = 20;
 

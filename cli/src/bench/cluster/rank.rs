@@ -116,7 +116,8 @@ impl Rank {
             // How long to wait for what may come.
             let limit = match (leaving, lost) {
                 (Some((since, _)), _) => Some(since + FAREWELL),
-                (None, Some(since)) if welcome => Some(since + ORPHAN),
+                // Who was refused waits for its goodbye too: a launcher ends a whole job when one rank of it fails.
+                (None, Some(since)) if welcome || refused.is_some() => Some(since + ORPHAN),
                 (None, _) if !welcome && refused.is_none() => Some(begun + self.join + ORPHAN),
                 (None, _) => None,
             };
@@ -130,7 +131,10 @@ impl Rank {
                     if let Some((_, signal)) = leaving {
                         return Err(Failure::Failed(format!("rank {}: ended by {}", self.me, name(signal))));
                     }
-                    return Err(self.orphan(welcome, lost.is_some()));
+                    return Err(match refused {
+                        Some(why) => self.refused(&why),
+                        None => self.orphan(welcome, lost.is_some()),
+                    });
                 }
             };
             match event {
@@ -168,12 +172,7 @@ impl Rank {
                 }
                 Event::Order(Order::Bye) => {
                     end(running.take());
-                    return match (refused, leaving) {
-                        (Some(why), _) => {
-                            Err(Failure::Usage(format!("rank {} took no part: {why}", self.me)))
-                        }
-                        (None, _) => Ok(()),
-                    };
+                    return refused.map_or(Ok(()), |why| Err(self.refused(&why)));
                 }
                 Event::Order(Order::Prepare(task)) => {
                     end(running.take());
@@ -224,6 +223,10 @@ impl Rank {
         let thread = std::thread::Builder::new().name("step".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
         Ok(Running { step, inbox, context, aborted, thread, over: false, aborting: false })
+    }
+
+    fn refused(&self, why: &str) -> Failure {
+        Failure::Usage(format!("rank {} took no part: {why}", self.me))
     }
 
     fn orphan(&self, welcome: bool, lost: bool) -> Failure {

@@ -444,3 +444,32 @@ fn steps_that_all_fail_are_given_up() {
     }
     assert_eq!(count, FAILED_STEPS_MAX);
 }
+
+#[test]
+fn a_number_that_no_rank_has_is_a_fault_told_once_and_its_process_is_sent_home() {
+    let mut world = World::new(&ALL, 2, &[]);
+    let hello = world.hello(2);
+    for _ in 0..2 {
+        world.coordinator.handle(world.now, Input::Said(2, hello.clone()));
+        let outputs = world.coordinator.outputs();
+        let orders: Vec<_> = outputs.iter().filter(|out| matches!(out, Output::Order(..))).collect();
+        assert!(
+            matches!(
+                orders[..],
+                [Output::Order(2, Order::Refused { why }), Output::Order(2, Order::Bye)] if why.contains("--ranks")
+            ),
+            "{outputs:?}"
+        );
+        world.records.extend(outputs.into_iter().filter_map(|out| match out {
+            Output::Record(record) => Some(record),
+            _ => None,
+        }));
+    }
+    let world = world.run();
+    let faults = world.faults();
+    assert!(
+        faults.len() == 1 && faults[0].0 == Some(2) && faults[0].1.contains("there are 2 ranks"),
+        "{faults:?}"
+    );
+    assert!(world.coordinator.verdict().refused && !world.steps().is_empty());
+}
