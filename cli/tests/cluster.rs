@@ -448,6 +448,44 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
+fn a_disk_that_is_full_at_the_end_costs_no_table_and_no_earlier_report() {
+    let name = out("full-at-last");
+    let (json, new) = (name.with_extension("json"), name.with_extension("json.tmp"));
+    std::fs::write(&json, "the last run's").unwrap();
+    let _ = std::fs::remove_file(&new);
+    std::os::unix::fs::symlink("/dev/full", &new).unwrap();
+    let url = format!("tcp://127.0.0.1:{}", port());
+    let arguments = [&SHORT[..], &["--topology", "pair", "--only", "latency"]].concat();
+    let mut other = rank(1, 2, &url, &arguments).spawn().unwrap();
+    let first = [&arguments[..], &["--out", name.to_str().unwrap()]].concat();
+    let first = Finished::from(rank(0, 2, &url, &first).output().unwrap());
+    assert!(other.wait().unwrap().success() && first.code == Some(1), "{first:?}");
+    assert!(String::from_utf8_lossy(&first.stdout).contains("tcp pair latency, 64 B"), "{first:?}");
+    let again = format!("bench report {}", name.with_extension("jsonl").display());
+    for part in ["cluster-full-at-last.json: ", "is the disk full?", &again] {
+        assert!(first.stderr.contains(part), "{part}: {first:?}");
+    }
+    assert_eq!(std::fs::read_to_string(json).unwrap(), "the last run's");
+    // The others were written, and nothing is left of the one that was not.
+    assert!(Cluster::page("full-at-last").ends_with("</html>\n") && !new.exists());
+    assert!(std::fs::read_to_string(name.with_extension("csv")).unwrap().lines().count() > 1);
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_the_last_report_alone() {
+    let name = out("cannot-begin");
+    let files = ["json", "jsonl", "csv", "html"].map(|ending| name.with_extension(ending));
+    files.iter().for_each(|file| std::fs::write(file, "the last run's").unwrap());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", taken.local_addr().unwrap());
+    let first = Finished::from(rank(0, 2, &url, &["--out", name.to_str().unwrap()]).output().unwrap());
+    assert_ne!(first.code, Some(0), "{first:?}");
+    for file in &files {
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "the last run's", "{}", file.display());
+    }
+}
+
+#[test]
 fn wrong_use_is_told_with_what_to_do() {
     let fails = |arguments: &[&str], part: &str| {
         let said = run(&[&["bench", "cluster"], arguments].concat()).failed(2);
@@ -460,7 +498,8 @@ fn wrong_use_is_told_with_what_to_do() {
     fails(&["--size", "8"], "a size is 16 B");
     fails(&["--transport", "inproc"], "between ranks there is ipc, tcp");
     fails(&["--transport", "udp://x:1"], "between ranks there is ipc, tcp");
-    let at = [&place[..], &["--coordinator", "tcp://127.0.0.1:1", "--out", "/nowhere/x"]].concat();
+    let url = format!("tcp://127.0.0.1:{}", port());
+    let at = [&place[..], &["--coordinator", &url, "--out", "/nowhere/x"]].concat();
     fails(&at, "cannot write /nowhere/x.jsonl");
     // Somebody listens there already.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

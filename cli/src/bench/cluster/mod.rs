@@ -119,11 +119,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return rank(place.coordinator.clone())?.run();
     }
     note_debug_build();
-    let mut sink = Sink::new(args)?;
     let run = Run::new(&options, place.ranks, &place.launcher);
     let server = Server::bind(&listening(&place.coordinator))?;
-    sink.record(&Record::Run(Box::new(run.clone())))?;
     let coordinator = Coordinator::new(options.clone(), &version(), place.ranks, Instant::now())?;
+    // Not before: a run that cannot begin leaves the last one's files alone.
+    let mut sink = Sink::new(args)?;
+    sink.record(&Record::Run(Box::new(run.clone())))?;
     let own = rank(near(&server.endpoint))?;
     let thread = std::thread::Builder::new().name("rank 0".to_owned());
     let own = thread
@@ -135,7 +136,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         note(&failure.into_text());
     }
     let written = sink.finish(&cluster);
-    judge(led?).and(written)
+    match (led.and_then(judge), written) {
+        (Err(judged), Err(written)) => {
+            note(&written.into_text());
+            Err(judged)
+        }
+        (judged, written) => judged.and(written),
+    }
 }
 
 impl Cluster {
