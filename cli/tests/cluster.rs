@@ -415,6 +415,33 @@ fn signals_keep_what_was_measured() {
 }
 
 #[test]
+fn a_raw_loop_under_way_ends_at_a_signal_and_no_rank_is_said_to_hang() {
+    for kind in ["latency", "throughput"] {
+        let name = format!("raw-{kind}");
+        // Far longer than a rank may be silent.
+        let long = ["--size", "64", "--duration", "6s", "--warmup", "0", "--timeout", "2s"];
+        let only = ["--topology", "pair", "--only", kind];
+        let mut cluster = Cluster::start(&name, 2, &[&long[..], &only].concat());
+        cluster.first.line_with(&format!("pair {kind}"));
+        let threads = format!("/proc/{}/task", cluster.others[0].id());
+        let loops = || {
+            let names = std::fs::read_dir(&threads).unwrap().flatten();
+            names.into_iter().any(|thread| {
+                std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "bench\n")
+            })
+        };
+        while !loops() {
+            std::thread::yield_now();
+        }
+        signal(&cluster.first.child, "-INT");
+        let (first, report, others) = cluster.finish();
+        assert_eq!((first.code, &*others), (Some(1), &[Some(0)][..]), "{first:?}");
+        assert_eq!(faults(&report), Vec::<String>::new(), "{first:?}");
+        assert_eq!(report["steps"].as_array().unwrap().len(), 1, "{report}");
+    }
+}
+
+#[test]
 fn rank_0_that_is_killed_ends_the_others_and_leaves_its_lines() {
     // Rank 2 was refused, and waits for the end of the run as the other does.
     let arguments = |rank: usize| {
