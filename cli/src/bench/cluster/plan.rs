@@ -40,16 +40,21 @@ pub(super) fn plan(options: &Options, ranks: u32) -> Vec<Item> {
 }
 
 /// The URL of a scheme where every host can listen; others stay as they are.
-fn template(transport: &str) -> String {
+pub(super) fn template(transport: &str) -> String {
     if transport.contains("://") {
         return transport.to_owned();
     }
     match transport {
         "ipc" => "ipc://*".to_owned(),
-        "pgm" => "pgm://{address};239.192.77.1".to_owned(),
+        "pgm" => "pgm://{address};239.192.77.1:17999".to_owned(),
         "epgm" => "epgm://{address};239.192.77.1:17999".to_owned(),
         scheme => format!("{scheme}://{{address}}:*"),
     }
+}
+
+/// A template's URL on some host.
+pub(super) fn somewhere(template: &str) -> String {
+    template.replace("{address}", "127.0.0.1")
 }
 
 fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology, url: &str) {
@@ -57,7 +62,7 @@ fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology,
     let one_link = [1];
     // A subscriber hears everything over each of its links.
     let links = if topology == Topology::FanOut { &one_link[..] } else { &options.links };
-    let one_way = is_one_way(&url.replace("{address}", "127.0.0.1"));
+    let one_way = is_one_way(&somewhere(url));
     if topology != Topology::FanOut && one_way {
         return;
     }
@@ -369,8 +374,25 @@ mod tests {
 
     #[test]
     fn by_multicast_there_is_the_fan_out_alone() {
-        let options = options(&["--transport", "epgm", "--size", "64"]).unwrap();
-        let topologies: Vec<_> = plan(&options, 4).iter().map(|item| item.topology).collect();
-        assert_eq!(topologies, [Topology::FanOut]);
+        for scheme in ["epgm", "pgm"] {
+            let options = options(&["--transport", scheme, "--size", "64"]).unwrap();
+            let topologies: Vec<_> = plan(&options, 4).iter().map(|item| item.topology).collect();
+            assert_eq!(topologies, [Topology::FanOut], "{scheme}");
+        }
+    }
+
+    #[test]
+    fn a_bare_scheme_is_a_url_that_its_transport_takes() {
+        let schemes = crate::schemes::names();
+        for scheme in schemes.into_iter().filter(|scheme| *scheme != "inproc") {
+            let url = somewhere(&template(scheme));
+            let endpoint = fabriq::Endpoint::parse(&url).unwrap();
+            let transports = fabriq::transports();
+            let transport = transports.iter().find(|known| known.schemes().contains(&scheme)).unwrap();
+            let flow = if is_one_way(&url) { fabriq::Flow::Send } else { fabriq::Flow::Duplex };
+            let taken = transport.capabilities(&endpoint, flow);
+            assert!(taken.is_ok(), "{url}: {taken:?}");
+            assert_eq!(is_one_way(&url), scheme.ends_with("pgm"), "{url}");
+        }
     }
 }
