@@ -318,6 +318,27 @@ fn a_process_whose_number_no_rank_has_is_sent_home_and_named() {
 }
 
 #[test]
+fn a_rank_that_cannot_read_an_order_says_so_to_rank_0_and_on_stderr() {
+    let context = fabriq::context().unwrap();
+    let router = context.socket(fabriq::SocketType::Router).unwrap();
+    let url = router.bind("tcp://127.0.0.1:*").unwrap().to_string();
+    let running = Running::spawn(rank(1, 2, &url, &SHORT));
+    let hello = router.recv().unwrap();
+    let parts = |order: &str| {
+        let mark = hello.part(1).unwrap().to_vec();
+        fabriq::Message::from_parts([b"rank 1".to_vec(), mark, order.as_bytes().to_vec()]).unwrap()
+    };
+    router.send(parts("\"Welcome\"")).unwrap();
+    router.send(parts("{\"Dance\":1}")).unwrap();
+    let said = router.recv().unwrap();
+    let said = String::from_utf8_lossy(said.body()).into_owned();
+    assert!(said.contains("Leaving") && said.contains("unknown variant `Dance`"), "{said}");
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("it is another build; copy one program to all hosts"), "{finished:?}");
+}
+
+#[test]
 fn a_rank_that_does_not_come_is_named_and_the_others_go_on() {
     let url = format!("tcp://127.0.0.1:{}", port());
     let arguments = [&SHORT[..], &["--topology", "pair", "--join", "1s", "--json"]].concat();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::limits::{FAILED_STEPS_MAX, LEAVING_GRACE, RANKS_MAX, STRANGERS_MAX};
 use super::options::Options;
 use super::plan::{self, Item};
-use super::protocol::{Flow, Found, Hello, Order, Say, Task};
+use super::protocol::{Flow, Found, Hello, Order, Party, Say, Task};
 use super::report::{End, Fault, Rank, Record, Skipped, Step};
 use crate::failure::Failure;
 use crate::units;
@@ -115,7 +115,7 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 pub(super) struct Coordinator {
     options: Options,
-    version: String,
+    party: Party,
     members: Vec<Standing>,
     items: Vec<Item>,
     /// Of the items, the one that is under way or next.
@@ -135,8 +135,9 @@ pub(super) struct Coordinator {
 }
 
 impl Coordinator {
-    /// Waits for `ranks`, this one's own among them.
-    pub(super) fn new(options: Options, version: &str, ranks: u32, now: Instant) -> Result<Self, Failure> {
+    /// Waits for the ranks of `party`, this one's own among them.
+    pub(super) fn new(options: Options, party: Party, now: Instant) -> Result<Self, Failure> {
+        let ranks = party.ranks;
         if !(1..RANKS_MAX).contains(&ranks) {
             return Err(Failure::Usage(format!("{ranks} ranks: there are 1 to {}", RANKS_MAX - 1)));
         }
@@ -144,7 +145,7 @@ impl Coordinator {
         let verdict = Verdict { faults: 0, refused: false, corrupt: false, interrupted: false, steps: 0 };
         Ok(Self {
             options,
-            version: version.to_owned(),
+            party,
             members: (0..ranks).map(|_| Standing::Awaited).collect(),
             items,
             next: 0,
@@ -194,7 +195,10 @@ impl Coordinator {
             Input::Said(rank, say) => self.said(now, rank, say),
             Input::Strange(rank, what) => self.refuse(now, rank, &what),
             Input::Gone(rank) => {
-                self.lost(now, rank, "its connection has ended: the process died, or its host", false)
+                let said = self.leaving.remove(&rank);
+                let why =
+                    said.as_deref().unwrap_or("its connection has ended: the process died, or its host");
+                self.lost(now, rank, why, false);
             }
             Input::LinkDown => {
                 let here = self.here();
@@ -295,9 +299,8 @@ impl Coordinator {
     fn hello(&mut self, now: Instant, rank: u32, hello: Box<Hello>) {
         let count = self.members.len();
         let Some(member) = self.members.get_mut(rank as usize) else {
-            let why = format!(
-                "there are {count} ranks, and none is number {rank}: give every rank the same --ranks"
-            );
+            let none = || format!("there are {count} ranks, and none is number {rank}");
+            let why = self.party.difference(&hello.party).unwrap_or_else(none);
             return self.turn_away(rank, why);
         };
         match member {
@@ -315,15 +318,10 @@ impl Coordinator {
                 return self.out.push(Output::Order(rank, Order::Refused { why }));
             }
         }
-        let wrong = if hello.version != self.version {
-            Some(format!(
-                "its version is {}, and that of rank 0 is {}: copy one program to all hosts",
-                hello.version, self.version
-            ))
-        } else {
+        let wrong = self.party.difference(&hello.party).or_else(|| {
             let difference = self.options.difference(&hello.options);
             difference.map(|what| format!("{what}: give every rank the same arguments"))
-        };
+        });
         self.out.push(Output::Record(Record::Rank(Box::new(Rank::new(rank, &hello)))));
         self.members[rank as usize] = Standing::Here(hello);
         match wrong {

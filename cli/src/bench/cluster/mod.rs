@@ -39,7 +39,7 @@ use environment::Environment;
 pub(super) use options::Args;
 use options::Options;
 use output::Sink;
-use protocol::Hello;
+use protocol::{Hello, Party};
 use rank::Rank;
 use ranks::Ranks;
 pub(super) use report::Cluster;
@@ -54,6 +54,8 @@ struct Place {
     /// Where rank 0 listens, as others reach it.
     coordinator: String,
     launcher: String,
+    /// What the launcher calls this run.
+    job: Option<String>,
 }
 
 impl Place {
@@ -66,7 +68,7 @@ impl Place {
                         "nobody says where rank 0 is: add --coordinator tcp://HOST:PORT, the same for all ranks".to_owned(),
                     )
                 })?;
-                Self { rank, ranks, coordinator, launcher: "by hand".to_owned() }
+                Self { rank, ranks, coordinator, launcher: "by hand".to_owned(), job: None }
             }
             _ => {
                 let said = Ranks::of_this_process()?;
@@ -79,7 +81,7 @@ impl Place {
                 };
                 let job = said.job.as_ref().map(|job| format!(", job {job}")).unwrap_or_default();
                 let launcher = format!("{}{job}", said.launcher);
-                Self { rank: said.rank, ranks: said.size, coordinator, launcher }
+                Self { rank: said.rank, ranks: said.size, coordinator, launcher, job: said.job }
             }
         };
         if place.rank >= place.ranks {
@@ -98,6 +100,7 @@ impl Place {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = Options::new(args)?;
     let place = Place::new(args)?;
+    let party = Party::new(place.ranks, place.job.clone());
     let rank = |coordinator: String| {
         let environment = Environment::of_this_host();
         let (join, asked) = (options.join, options.schemes());
@@ -105,7 +108,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             .map_err(|error| Failure::Failed(format!("cannot write the options: {error}")))?;
         let lacks = asked.iter().filter_map(|scheme| Some((scheme.clone(), schemes::unavailable(scheme)?)));
         let hello = Hello {
-            version: version(),
+            party: party.clone(),
             host: environment.host.name.clone(),
             pid: std::process::id(),
             options,
@@ -121,7 +124,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     note_debug_build();
     let run = Run::new(&options, place.ranks, &place.launcher);
     let server = Server::bind(&listening(&place.coordinator))?;
-    let coordinator = Coordinator::new(options.clone(), &version(), place.ranks, Instant::now())?;
+    let coordinator = Coordinator::new(options.clone(), party.clone(), Instant::now())?;
     // Not before: a run that cannot begin leaves the last one's files alone.
     let mut sink = Sink::new(args)?;
     sink.record(&Record::Run(Box::new(run.clone())))?;
@@ -156,15 +159,6 @@ impl Cluster {
             }),
         }
     }
-}
-
-/// All that both sides of a protocol must agree on.
-fn version() -> String {
-    format!(
-        "{} ({} build)",
-        env!("CARGO_PKG_VERSION"),
-        if cfg!(debug_assertions) { "debug" } else { "release" }
-    )
 }
 
 /// The exit code.

@@ -144,10 +144,10 @@ impl Rank {
                 }
                 Event::Link(false) => lost = Some(lost.unwrap_or_else(Instant::now)),
                 Event::Strange(what) => {
-                    return Err(Failure::Failed(format!(
-                        "{}: {what}; is it another program's port?",
-                        self.coordinator
-                    )));
+                    if welcome {
+                        say(&Say::Leaving { why: format!("it does not understand rank 0: {what}") })?;
+                    }
+                    return Err(Failure::Failed(format!("{}: {what}", self.coordinator)));
                 }
                 Event::Signal(signal) => {
                     // The coordinator has probably heard the same one, and says goodbye when it has written all.
