@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::limits::{FAILED_STEPS_MAX, LEAVING_GRACE, RANKS_MAX, STRANGERS_MAX};
 use super::options::Options;
-use super::plan::{self, Item};
+use super::plan::{Item, Plan};
 use super::protocol::{Flow, Found, Hello, Order, Party, Say, Task};
 use super::report::{End, Fault, Rank, Record, Skipped, Step};
 use crate::failure::Failure;
@@ -79,6 +79,7 @@ impl Phase {
 #[derive(Debug)]
 struct Current {
     number: u32,
+    item: Item,
     phase: Phase,
     /// Who takes part, each with those at the other ends of its flows.
     ranks: BTreeMap<u32, BTreeSet<u32>>,
@@ -117,8 +118,8 @@ pub(super) struct Coordinator {
     options: Options,
     party: Party,
     members: Vec<Standing>,
-    items: Vec<Item>,
-    /// Of the items, the one that is under way or next.
+    plan: Plan,
+    /// Of its items, the one that is under way or next.
     next: usize,
     steps: u32,
     state: State,
@@ -141,13 +142,13 @@ impl Coordinator {
         if !(1..RANKS_MAX).contains(&ranks) {
             return Err(Failure::Usage(format!("{ranks} ranks: there are 1 to {}", RANKS_MAX - 1)));
         }
-        let items = plan::plan(&options, ranks);
+        let plan = Plan::new(&options, ranks)?;
         let verdict = Verdict { faults: 0, refused: false, corrupt: false, interrupted: false, steps: 0 };
         Ok(Self {
             options,
             party,
             members: (0..ranks).map(|_| Standing::Awaited).collect(),
-            items,
+            plan,
             next: 0,
             steps: 0,
             state: State::Joining,
@@ -410,9 +411,8 @@ impl Coordinator {
     // ---- steps ----
 
     fn begin_run(&mut self, now: Instant) {
-        let lacking: BTreeSet<&str> = self.items.iter().map(Item::scheme).collect();
         let mut faults = Vec::new();
-        for scheme in lacking {
+        for scheme in self.plan.schemes() {
             for (member, rank) in self.members.iter().zip(0..) {
                 if let Standing::Here(hello) = member
                     && let Some(why) = hello.lacks.get(scheme)
@@ -442,12 +442,12 @@ impl Coordinator {
 
     fn begin_next(&mut self, now: Instant) {
         loop {
-            let Some(item) = self.items.get(self.next).cloned() else {
+            let Some(item) = self.plan.item(self.next) else {
                 return self.end(now);
             };
             let over = |limit: Duration| now.saturating_duration_since(self.begun) >= limit;
             if let Some(limit) = self.options.limit.filter(|&limit| over(limit)) {
-                let (left, time) = (self.items.len() - self.next, units::time(limit));
+                let (left, time) = (self.plan.len() - self.next, units::time(limit));
                 let why = format!("{left} measurements were left when --limit {time} was over");
                 self.skip(None, why);
                 return self.end(now);
@@ -485,7 +485,7 @@ impl Coordinator {
         let number = self.steps;
         self.out.push(Output::Begin {
             item: self.next,
-            items: self.items.len(),
+            items: self.plan.len(),
             what: Box::new(item.clone()),
         });
         let mut of_rank: BTreeMap<u32, Vec<Flow>> = BTreeMap::new();
@@ -510,6 +510,7 @@ impl Coordinator {
         }
         self.state = State::Step(Box::new(Current {
             number,
+            item,
             phase: Phase::Binding,
             pending: ranks.keys().copied().collect(),
             ranks,
@@ -611,7 +612,7 @@ impl Coordinator {
         let State::Step(step) = std::mem::replace(&mut self.state, State::Over) else { return };
         let orders = step.ranks.keys().map(|&rank| Output::Order(rank, Order::Finish { step: step.number }));
         self.out.extend(orders);
-        let item = &self.items[self.next];
+        let item = &step.item;
         let took = now.saturating_duration_since(step.begun);
         match Step::new(step.number, item, &step.found, took) {
             Ok(record) => {
@@ -654,7 +655,7 @@ impl Coordinator {
         }
         // Without those that were lost, the same again; else it would fail again.
         if !step.lost {
-            let item = &self.items[self.next];
+            let item = &step.item;
             let why = step.why.unwrap_or_default();
             let why = format!(
                 "{} {} {}, {}: {why}",

@@ -83,6 +83,9 @@ pub(super) const SLOW: f64 = 1.5;
 /// A heat map has no more ranks a side; beyond, several share a cell, and the slowest of them is shown.
 pub(super) const MAP_SIDE_MAX: usize = 64;
 
+/// Measurements of one run: a report has each of them in memory, in a kilobyte or two at least.
+pub(super) const ITEMS_MAX: u64 = 1_000_000;
+
 /// Rows of a table on the page: flows, slow links, failures.
 pub(super) const ROWS_MAX: usize = 200;
 

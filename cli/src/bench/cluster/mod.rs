@@ -39,6 +39,7 @@ use environment::Environment;
 pub(super) use options::Args;
 use options::Options;
 use output::Sink;
+use plan::Plan;
 use protocol::{Hello, Party};
 use rank::Rank;
 use ranks::Ranks;
@@ -118,6 +119,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let address = address(&place.coordinator).to_string();
         Ok::<_, Failure>(Rank { me: place.rank, coordinator, hello, address, join, leads: place.rank == 0 })
     };
+    // Every rank refuses what rank 0 does, instead of waiting for it.
+    Plan::new(&options, place.ranks)?;
     if place.rank > 0 {
         return rank(place.coordinator.clone())?.run();
     }
