@@ -554,4 +554,5 @@ fn wrong_use_is_told_with_what_to_do() {
     let url = format!("tcp://{}", taken.local_addr().unwrap());
     let said = run(&[&["bench", "cluster"], &place[..], &["--coordinator", &url]].concat());
     assert!(said.code != Some(0) && said.stderr.contains(&url), "{said:?}");
+    assert!(said.stderr.contains("another port or address of this host by --coordinator"), "{said:?}");
 }

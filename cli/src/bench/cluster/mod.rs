@@ -126,7 +126,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     note_debug_build();
     let run = Run::new(&options, place.ranks, &place.launcher);
-    let server = Server::bind(&listening(&place.coordinator))?;
+    let server = Server::bind(&listening(&place.coordinator)).map_err(|failure| {
+        failure.with("rank 0 listens there; choose another port or address of this host by --coordinator, the same for all ranks")
+    })?;
     let coordinator = Coordinator::new(options.clone(), party.clone(), Instant::now())?;
     // Not before: a run that cannot begin leaves the last one's files alone.
     let mut sink = Sink::new(args)?;

@@ -155,12 +155,12 @@ impl Sink {
             };
             written = written.and(text.and_then(|text| replace(path, &text)));
         }
-        let again = |failure| match (failure, &self.lines) {
-            (Failure::Failed(why), Some(lines)) => Failure::Failed(format!(
-                "{why} `fabriq bench report {}` makes the page of what was measured",
+        let again = |failure: Failure| match &self.lines {
+            Some(lines) => failure.with(&format!(
+                "`fabriq bench report {}` makes the page of what was measured",
                 lines.path.display()
             )),
-            (failure, _) => failure,
+            None => failure,
         };
         written.map_err(again).and(printed)
     }
