@@ -544,6 +544,8 @@ fn wrong_use_is_told_with_what_to_do() {
     fails(&[&place[..], &["--coordinator", "ipc://x"]].concat(), "ranks meet over tcp");
     fails(&["--rank", "2", "--ranks", "2", "--coordinator", "tcp://127.0.0.1:1"], "ranks are 0 to 1");
     fails(&["--size", "8"], "a size is 16 B");
+    let help = run(&["bench", "cluster", "--help"]).printed();
+    assert!(help.contains("0 all was measured (but for what --limit left out"), "{help}");
     fails(&["--transport", "inproc"], "between ranks there is ipc, tcp");
     fails(&["--transport", "udp://x:1"], "between ranks there is ipc, tcp");
     let url = format!("tcp://127.0.0.1:{}", port());

@@ -30,7 +30,8 @@ Every rank runs the same command line. Rank 0 leads, prints and writes the files
 number and hash. Latency is half of a round trip: no clock of one host is compared with that of another. A rank that does not \
 come, dies, hangs or lacks a transport is named, and the others go on without it.
 
-Exit codes of rank 0: 0 all was measured, 1 something was not, 2 wrong use or ranks that disagree, 4 data arrived damaged. \
+Exit codes of rank 0: 0 all was measured (but for what --limit left out, as the report says), 1 something was not, \
+2 wrong use or ranks that disagree, 4 data arrived damaged. \
 docs/cluster.md explains the report.";
 
 /// Who sends to whom.

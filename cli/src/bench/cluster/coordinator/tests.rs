@@ -371,6 +371,8 @@ fn the_time_limit_leaves_the_rest_and_says_how_much() {
         _ => None,
     });
     assert!(skipped.is_some_and(|why| why.ends_with("were left when --limit 15 s was over")), "{skipped:?}");
+    // The fault is that of rank 2: what a limit leaves out was asked for.
+    assert_eq!(world.coordinator.verdict().faults, 1);
 }
 
 #[test]
