@@ -436,6 +436,28 @@ fn signals_keep_what_was_measured() {
 }
 
 #[test]
+fn a_second_ctrl_c_waits_for_nobody_and_the_files_are_written() {
+    let arguments = ["--size", "64", "--duration", "40ms", "--timeout", "10m"];
+    let mut cluster = Cluster::start("hurried", 3, &arguments);
+    cluster.first.line_with("pair latency");
+    // It will never say that it has given up.
+    signal(&cluster.others[0], "-STOP");
+    signal(&cluster.first.child, "-INT");
+    cluster.first.line_with("Ctrl-C again");
+    signal(&cluster.first.child, "-INT");
+    let mut hung = cluster.others.remove(0);
+    let (first, report, _) = cluster.finish();
+    hung.kill().unwrap();
+    hung.wait().unwrap();
+    assert_eq!(first.code, Some(1), "{first:?}");
+    // Nor was it waited for until its connection was taken for lost.
+    assert_eq!(faults(&report), Vec::<String>::new(), "{first:?}");
+    assert!(report["end"]["interrupted"].as_str().unwrap().contains("Ctrl-C"), "{report}");
+    assert!(measured(&report).contains(&"pair echo".to_owned()), "{report}");
+    assert!(Cluster::page("hurried").ends_with("</html>\n"));
+}
+
+#[test]
 fn a_raw_loop_under_way_ends_at_a_signal_and_no_rank_is_said_to_hang() {
     for kind in ["latency", "throughput"] {
         let name = format!("raw-{kind}");

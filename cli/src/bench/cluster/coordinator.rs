@@ -25,6 +25,8 @@ pub(super) enum Input {
     LinkDown,
     /// A signal ends the run.
     Interrupted(String),
+    /// Nobody wants to wait for its end any more.
+    Hurried,
 }
 
 /// What is to be done.
@@ -103,12 +105,14 @@ enum State {
 }
 
 /// How a run has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) faults: usize,
     pub(super) refused: bool,
     pub(super) corrupt: bool,
     pub(super) interrupted: bool,
+    /// Somebody did not want to wait for the end.
+    pub(super) hurried: bool,
     pub(super) steps: usize,
 }
 
@@ -143,7 +147,7 @@ impl Coordinator {
             return Err(Failure::Usage(format!("{ranks} ranks: there are 1 to {}", RANKS_MAX - 1)));
         }
         let plan = Plan::new(&options, ranks)?;
-        let verdict = Verdict { faults: 0, refused: false, corrupt: false, interrupted: false, steps: 0 };
+        let verdict = Verdict::default();
         Ok(Self {
             options,
             party,
@@ -206,6 +210,11 @@ impl Coordinator {
                 self.out.extend(here.into_iter().map(|rank| Output::Order(rank, Order::Nothing)));
             }
             Input::Interrupted(why) => self.interrupt(now, why),
+            Input::Hurried if self.is_over() => {}
+            Input::Hurried => {
+                self.verdict.hurried = true;
+                self.end(now);
+            }
         }
     }
 

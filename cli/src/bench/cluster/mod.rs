@@ -27,7 +27,12 @@ mod usage;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_default;
 
 use super::note_debug_build;
 use crate::failure::{Failure, note};
@@ -140,10 +145,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
     let mut cluster = Cluster::new(run);
     let led = server.lead(coordinator, &mut sink, &mut cluster);
-    if let Ok(Err(failure)) = own.join() {
+    let written = sink.finish(&cluster);
+    // All is written: from now on a signal ends the process.
+    for signal in [SIGINT, SIGTERM] {
+        let _ = register_conditional_default(signal, Arc::new(AtomicBool::new(true)));
+    }
+    let is_hurried = matches!(&led, Ok(verdict) if verdict.hurried);
+    if !is_hurried && let Ok(Err(failure)) = own.join() {
         note(&failure.into_text());
     }
-    let written = sink.finish(&cluster);
     match (led.and_then(judge), written) {
         (Err(judged), Err(written)) => {
             note(&written.into_text());
@@ -168,7 +178,7 @@ impl Cluster {
 
 /// The exit code.
 fn judge(verdict: Verdict) -> Result<(), Failure> {
-    let Verdict { faults, refused, corrupt, interrupted, steps } = verdict;
+    let Verdict { faults, refused, corrupt, interrupted, hurried: _, steps } = verdict;
     let said = format!("{faults} things failed, as the report says; {steps} measurements were made");
     match () {
         () if corrupt => Err(Failure::Corrupt(said)),
@@ -238,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_the_worst() {
-        let good = Verdict { faults: 0, refused: false, corrupt: false, interrupted: false, steps: 3 };
+        let good = Verdict { steps: 3, ..Verdict::default() };
         assert!(judge(good).is_ok());
         assert!(matches!(judge(Verdict { steps: 0, ..good }), Err(Failure::Failed(_))));
         assert!(matches!(judge(Verdict { interrupted: true, ..good }), Err(Failure::Failed(_))));

@@ -128,6 +128,13 @@ impl Sink {
         written
     }
 
+    /// The run ends before its time.
+    pub(super) fn interrupted(&self, why: &str) {
+        self.say(&format!(
+            "{why}: what is under way is given up, then the report written; Ctrl-C again waits for no rank"
+        ));
+    }
+
     fn say(&self, text: &str) {
         if self.bar.is_hidden() {
             note(text);

@@ -109,6 +109,7 @@ impl Rank {
         happened: &Receiver<Event>,
     ) -> Result<(), Failure> {
         let say = |say: &Say| -> Result<(), Failure> { Ok(socket.send(message(say)?)?) };
+        let ended_by = |signal| Failure::Failed(format!("rank {}: ended by {}", self.me, name(signal)));
         let begun = Instant::now();
         let (mut running, mut refused) = (None::<Running>, None::<String>);
         let (mut welcome, mut lost, mut leaving) = (false, Some(begun), None::<(Instant, i32)>);
@@ -129,7 +130,7 @@ impl Rank {
                 Ok(event) => event,
                 Err(_) => {
                     if let Some((_, signal)) = leaving {
-                        return Err(Failure::Failed(format!("rank {}: ended by {}", self.me, name(signal))));
+                        return Err(ended_by(signal));
                     }
                     return Err(match refused {
                         Some(why) => self.refused(&why),
@@ -148,6 +149,9 @@ impl Rank {
                         say(&Say::Leaving { why: format!("it does not understand rank 0: {what}") })?;
                     }
                     return Err(Failure::Failed(format!("{}: {what}", self.coordinator)));
+                }
+                Event::Signal(SIGINT) if leaving.is_some_and(|(_, first)| first == SIGINT) => {
+                    return Err(ended_by(SIGINT));
                 }
                 Event::Signal(signal) => {
                     // The coordinator has probably heard the same one, and says goodbye when it has written all.
