@@ -573,6 +573,10 @@ fn wrong_use_is_told_with_what_to_do() {
     let url = format!("tcp://127.0.0.1:{}", port());
     let at = [&place[..], &["--coordinator", &url, "--out", "/nowhere/x"]].concat();
     fails(&at, "cannot write /nowhere/x.jsonl");
+    for name in ["folder/", "."] {
+        let at = [&place[..], &["--coordinator", &url, "--out", name]].concat();
+        fails(&at, "name the files in it, as in ");
+    }
     // Somebody listens there already.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", taken.local_addr().unwrap());

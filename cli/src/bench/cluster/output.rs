@@ -86,6 +86,13 @@ impl Sink {
     pub(super) fn new(args: &Args) -> Result<Self, Failure> {
         let (mut lines, mut finals) = (None, Vec::new());
         if let Some(name) = &args.out {
+            if name.as_os_str().as_encoded_bytes().ends_with(b"/") || name.file_name().is_none() {
+                return Err(Failure::Usage(format!(
+                    "--out '{}' names a folder: name the files in it, as in {}",
+                    name.display(),
+                    name.join("result").display()
+                )));
+            }
             for (form, ending) in [(Form::Json, ".json"), (Form::Csv, ".csv"), (Form::Html, ".html")] {
                 let path = with_ending(name, ending);
                 if path.is_dir() {
