@@ -204,9 +204,19 @@ pub(super) struct Options {
     pub(super) join: Duration,
 }
 
-fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
-    let all = if given.is_empty() { default } else { given };
-    all.to_vec()
+fn or<T: Clone + PartialEq>(given: &[T], default: &[T]) -> Vec<T> {
+    if given.is_empty() { default.to_vec() } else { each_once(given) }
+}
+
+/// Without what is said again: it would be measured twice under one name.
+fn each_once<T: Clone + PartialEq>(given: &[T]) -> Vec<T> {
+    let mut all = Vec::new();
+    for one in given {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+    all
 }
 
 impl Options {
@@ -221,8 +231,8 @@ impl Options {
             links: or(&args.links, &[1]),
             threads: or(&args.threads, &[1]),
             hwms: or(&hwms, &[None]),
-            rates: args.rates.clone(),
-            backgrounds: args.backgrounds.clone(),
+            rates: each_once(&args.rates),
+            backgrounds: each_once(&args.backgrounds),
             only: args.only,
             duration: args.duration.unwrap_or(DURATION),
             warmup: args.warmup.unwrap_or(WARMUP),
@@ -330,6 +340,41 @@ pub(super) mod tests {
         let options = options(&[]).unwrap();
         assert_eq!(options.topologies.len(), 7);
         assert_eq!((&*options.transports, &*options.parts), (&["tcp".to_owned()][..], &[1][..]));
+    }
+
+    #[test]
+    fn what_is_said_twice_is_measured_once() {
+        let twice = [
+            "--size",
+            "64",
+            "--size",
+            "1K",
+            "--size",
+            "64",
+            "--topology",
+            "pair,ring,pair",
+            "--hwm=5",
+            "--hwm=5",
+        ];
+        let more = [
+            "--rate",
+            "1k",
+            "--rate",
+            "1000",
+            "--background",
+            "64",
+            "--background",
+            "64",
+            "--transport",
+            "tcp",
+        ];
+        let options = options(&[&twice[..], &more, &["--transport", "tcp"]].concat()).unwrap();
+        assert_eq!(
+            (options.sizes, options.topologies),
+            (vec![64, 1024], vec![Topology::Pair, Topology::Ring])
+        );
+        assert_eq!((options.hwms, options.rates), (vec![Some(5)], vec![1000.0]));
+        assert_eq!((options.backgrounds, options.transports), (vec![64], vec!["tcp".to_owned()]));
     }
 
     #[test]
