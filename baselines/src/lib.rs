@@ -31,10 +31,13 @@ pub mod ucx_perftest;
 pub mod unix;
 pub mod verbs;
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Display};
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -148,6 +151,9 @@ pub enum Error {
     /// The other end closed in the middle of a run.
     #[error("the other end closed the link in the middle of a run; its process has said why on stderr")]
     Closed,
+    /// See [`heed`].
+    #[error("given up before its end")]
+    GivenUp,
     /// Longer than the baseline's memory, or the device or provider, has it.
     #[error("messages of {bytes} bytes are too long for the raw wire here, which goes to {most}")]
     TooLong {
@@ -175,15 +181,42 @@ pub enum Error {
 /// What every call here returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+thread_local! {
+    static HEEDED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// From now on what this thread does here fails with [`Error::GivenUp`] soon after `flag` is set: a source, and whoever waits
+/// for the other end. One end that gives up ends the other. Of the thread and not of a [`Run`], since a link is one
+/// thread's, and waits too often to be handed more.
+pub fn heed(flag: &Arc<AtomicBool>) {
+    HEEDED.with(|heeded| *heeded.borrow_mut() = Some(Arc::clone(flag)));
+}
+
+/// Fails once that has been given up which this thread is about.
+fn go_on() -> Result<()> {
+    let is_set = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
+    if HEEDED.with(|heeded| heeded.borrow().as_ref().is_some_and(is_set)) {
+        Err(Error::GivenUp)
+    } else {
+        Ok(())
+    }
+}
+
 /// Waits until a descriptor is readable, for [`SILENCE`] at most.
 fn wait_readable(fd: BorrowedFd<'_>) -> Result<()> {
-    let limit = Timespec { tv_sec: SILENCE.as_secs() as i64, tv_nsec: 0 };
-    match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)) {
-        Ok(0) => Err(Error::Silent),
-        Ok(_) => Ok(()),
-        // A stop and continue interrupts: the caller looks, and waits again.
-        Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(errno) => Err(std::io::Error::from(errno).into()),
+    let begun = Instant::now();
+    loop {
+        go_on()?;
+        let rest = SILENCE.saturating_sub(begun.elapsed()).min(limits::HEEDED_EVERY);
+        let limit = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)) {
+            Ok(0) if begun.elapsed() < SILENCE => {}
+            Ok(0) => return Err(Error::Silent),
+            Ok(_) => return Ok(()),
+            // A stop and continue interrupts: the caller looks, and waits again.
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(errno) => return Err(std::io::Error::from(errno).into()),
+        }
     }
 }
 
@@ -213,6 +246,7 @@ impl Patience {
             return Ok(());
         }
         self.yields = 0;
+        go_on()?;
         let now = Instant::now();
         if now - *self.since.get_or_insert(now) < SILENCE { Ok(()) } else { Err(Error::Silent) }
     }

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// How long the other end may be silent in the middle of a run that polls, or take to connect.
 pub const SILENCE: Duration = Duration::from_secs(10);
 
+/// How often an end that sleeps looks whether it has been given up.
+pub(crate) const HEEDED_EVERY: Duration = Duration::from_millis(100);
+
 /// How much longer than the sink measures a source goes on: what the sink is behind when it begins.
 pub const MARGIN: Duration = Duration::from_millis(30);
 

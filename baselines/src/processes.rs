@@ -40,6 +40,7 @@ pub(crate) fn serve(
         if let Some(status) = server.0.try_wait()? {
             return Err(Error::Tool { tool, why: format!("its server ended: {status}") });
         }
+        crate::go_on()?;
         if begun.elapsed() > TOOL {
             return Err(Error::Tool { tool, why: "its server does not listen".to_owned() });
         }
@@ -59,6 +60,7 @@ pub(crate) fn ask<T>(
     let begun = Instant::now();
     // What it prints is shorter than a pipe.
     while client.0.try_wait()?.is_none() {
+        crate::go_on()?;
         if begun.elapsed() > TOOL {
             let why = format!("it did not end within {} s", TOOL.as_secs());
             return Err(Error::Tool { tool, why });

@@ -241,6 +241,7 @@ impl<S: Socket> crate::Link for Link<S> {
             for frame in frames.by_ref().take(stride - 1) {
                 self.push(frame)?;
             }
+            crate::go_on()?;
             if begun.elapsed() >= time {
                 break;
             }
@@ -258,6 +259,9 @@ impl<S: Socket> crate::Link for Link<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::Link as _;
 
@@ -302,7 +306,8 @@ mod tests {
     over_every_family!(
         what_is_pinged_comes_back_until_the_link_is_closed,
         a_stream_arrives_in_order_and_what_follows_a_break_is_dropped,
-        a_message_that_breaks_off_is_no_end
+        a_message_that_breaks_off_is_no_end,
+        either_end_gives_up_when_it_is_told_to
     );
 
     fn what_is_pinged_comes_back_until_the_link_is_closed<S: Socket<Listener: Send> + 'static>(any: &str) {
@@ -339,5 +344,33 @@ mod tests {
         link.send(&[1; BYTES - 1]).unwrap();
         link.close().unwrap();
         there.join().unwrap();
+    }
+
+    fn either_end_gives_up_when_it_is_told_to<S: Socket<Listener: Send> + 'static>(any: &str) {
+        let year = Duration::from_secs(32_000_000);
+        let told = Arc::new(AtomicBool::new(false));
+        // A source, while its messages are taken.
+        let tell = Arc::clone(&told);
+        let (link, there) = beside::<S>(any, Traffic::Stream, move |link| {
+            // Its end is that of a process: with an end of stream, or in the middle of a message.
+            let _ = link.sink(|_| {
+                tell.store(true, Ordering::Relaxed);
+                ControlFlow::Continue(())
+            });
+        });
+        crate::heed(&told);
+        assert!(matches!(link.source(&[vec![7; BYTES].into()], year), Err(Error::GivenUp)));
+        there.join().unwrap();
+        // Who waits for a message, and who for a link.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (link, there) = beside::<S>(any, Traffic::PingPong, move |_link| {
+            let _ = held.recv();
+        });
+        assert!(matches!(link.echo(), Err(Error::GivenUp)));
+        drop(release);
+        there.join().unwrap();
+        let (listener, _) = Link::<S>::listen(&any.parse().ok().expect("an address of the family")).unwrap();
+        let accepted = Link::<S>::accept(&listener, &run(Traffic::Stream, Wait::Polled));
+        assert!(matches!(accepted, Err(Error::GivenUp)));
     }
 }

@@ -37,6 +37,19 @@ impl Failure {
         ExitCode::from(code)
     }
 
+    /// The same, with what to do about it.
+    pub(crate) fn with(self, remedy: &str) -> Self {
+        let add = |text: String| format!("{text}; {remedy}");
+        match self {
+            Self::Failed(text) => Self::Failed(add(text)),
+            Self::Usage(text) => Self::Usage(add(text)),
+            Self::TimedOut(text) => Self::TimedOut(add(text)),
+            Self::Corrupt(text) => Self::Corrupt(add(text)),
+            Self::Slower(text) => Self::Slower(add(text)),
+            Self::OutputClosed => Self::OutputClosed,
+        }
+    }
+
     /// The text alone.
     pub(crate) fn into_text(self) -> String {
         match self {

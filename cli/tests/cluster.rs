@@ -301,6 +301,44 @@ fn ranks_that_disagree_are_named_by_what_they_were_told() {
 }
 
 #[test]
+fn a_process_whose_number_no_rank_has_is_sent_home_and_named() {
+    let (url, name) = (format!("tcp://127.0.0.1:{}", port()), out("stranger"));
+    let arguments = [&SHORT[..], &["--topology", "pair", "--only", "latency"]].concat();
+    let own = [&arguments[..], &["--out", name.to_str().unwrap()]].concat();
+    let first = Running::spawn(rank(0, 2, &url, &own));
+    // Rank 0 waits for rank 1 meanwhile.
+    let stranger = Finished::from(rank(2, 3, &url, &arguments).output().unwrap());
+    assert!(stranger.code == Some(2) && stranger.stderr.contains("--ranks"), "{stranger:?}");
+    let mut other = rank(1, 2, &url, &arguments).spawn().unwrap();
+    let (first, other) = (first.finish(), other.wait().unwrap());
+    assert_eq!((first.code, other.code()), (Some(2), Some(0)), "{first:?}");
+    let report = std::fs::read_to_string(name.with_extension("json")).unwrap();
+    let faults = faults(&serde_json::from_str(&report).unwrap());
+    assert!(faults.len() == 1 && faults[0].starts_with("rank 2 was refused"), "{faults:?}");
+}
+
+#[test]
+fn a_rank_that_cannot_read_an_order_says_so_to_rank_0_and_on_stderr() {
+    let context = fabriq::context().unwrap();
+    let router = context.socket(fabriq::SocketType::Router).unwrap();
+    let url = router.bind("tcp://127.0.0.1:*").unwrap().to_string();
+    let running = Running::spawn(rank(1, 2, &url, &SHORT));
+    let hello = router.recv().unwrap();
+    let parts = |order: &str| {
+        let mark = hello.part(1).unwrap().to_vec();
+        fabriq::Message::from_parts([b"rank 1".to_vec(), mark, order.as_bytes().to_vec()]).unwrap()
+    };
+    router.send(parts("\"Welcome\"")).unwrap();
+    router.send(parts("{\"Dance\":1}")).unwrap();
+    let said = router.recv().unwrap();
+    let said = String::from_utf8_lossy(said.body()).into_owned();
+    assert!(said.contains("Leaving") && said.contains("unknown variant `Dance`"), "{said}");
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("it is another build; copy one program to all hosts"), "{finished:?}");
+}
+
+#[test]
 fn a_rank_that_does_not_come_is_named_and_the_others_go_on() {
     let url = format!("tcp://127.0.0.1:{}", port());
     let arguments = [&SHORT[..], &["--topology", "pair", "--join", "1s", "--json"]].concat();
@@ -416,13 +454,66 @@ fn signals_keep_what_was_measured() {
 }
 
 #[test]
+fn a_second_ctrl_c_waits_for_nobody_and_the_files_are_written() {
+    let arguments = ["--size", "64", "--duration", "40ms", "--timeout", "10m"];
+    let mut cluster = Cluster::start("hurried", 3, &arguments);
+    cluster.first.line_with("pair latency");
+    // It will never say that it has given up.
+    signal(&cluster.others[0], "-STOP");
+    signal(&cluster.first.child, "-INT");
+    cluster.first.line_with("Ctrl-C again");
+    signal(&cluster.first.child, "-INT");
+    let mut hung = cluster.others.remove(0);
+    let (first, report, _) = cluster.finish();
+    hung.kill().unwrap();
+    hung.wait().unwrap();
+    assert_eq!(first.code, Some(1), "{first:?}");
+    // Nor was it waited for until its connection was taken for lost.
+    assert_eq!(faults(&report), Vec::<String>::new(), "{first:?}");
+    assert!(report["end"]["interrupted"].as_str().unwrap().contains("Ctrl-C"), "{report}");
+    assert!(measured(&report).contains(&"pair echo".to_owned()), "{report}");
+    assert!(Cluster::page("hurried").ends_with("</html>\n"));
+}
+
+#[test]
+fn a_raw_loop_under_way_ends_at_a_signal_and_no_rank_is_said_to_hang() {
+    for kind in ["latency", "throughput"] {
+        let name = format!("raw-{kind}");
+        // Far longer than a rank may be silent.
+        let long = ["--size", "64", "--duration", "6s", "--warmup", "0", "--timeout", "2s"];
+        let only = ["--topology", "pair", "--only", kind];
+        let mut cluster = Cluster::start(&name, 2, &[&long[..], &only].concat());
+        cluster.first.line_with(&format!("pair {kind}"));
+        let threads = format!("/proc/{}/task", cluster.others[0].id());
+        let loops = || {
+            let names = std::fs::read_dir(&threads).unwrap().flatten();
+            names.into_iter().any(|thread| {
+                std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "bench\n")
+            })
+        };
+        while !loops() {
+            std::thread::yield_now();
+        }
+        signal(&cluster.first.child, "-INT");
+        let (first, report, others) = cluster.finish();
+        assert_eq!((first.code, &*others), (Some(1), &[Some(0)][..]), "{first:?}");
+        assert_eq!(faults(&report), Vec::<String>::new(), "{first:?}");
+        assert_eq!(report["steps"].as_array().unwrap().len(), 1, "{report}");
+    }
+}
+
+#[test]
 fn rank_0_that_is_killed_ends_the_others_and_leaves_its_lines() {
-    let mut cluster =
-        Cluster::start("first-killed", 2, &[&SHORT[..], &["--topology", "pair,ring,incast"]].concat());
+    // Rank 2 was refused, and waits for the end of the run as the other does.
+    let arguments = |rank: usize| {
+        let more = if rank == 2 { &["--size", "128"][..] } else { &[] };
+        [&SHORT[..], &["--topology", "pair,ring,incast"], more].concat()
+    };
+    let mut cluster = Cluster::start_each("first-killed", 3, arguments);
     cluster.first.line_with("pair latency");
     cluster.first.child.kill().unwrap();
-    let code = cluster.others[0].wait().unwrap().code();
-    assert_eq!(code, Some(1));
+    let codes = cluster.others.iter_mut().map(|other| other.wait().unwrap().code());
+    assert_eq!(codes.collect::<Vec<_>>(), [Some(1), Some(2)]);
     drop(cluster.first);
     let page = run(&["bench", "report", cluster.out.with_extension("jsonl").to_str().unwrap()]).printed();
     assert!(page.contains("This run was cut off") && page.contains("tcp pair latency"), "{page}");
@@ -445,6 +536,44 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
+fn a_disk_that_is_full_at_the_end_costs_no_table_and_no_earlier_report() {
+    let name = out("full-at-last");
+    let (json, new) = (name.with_extension("json"), name.with_extension("json.tmp"));
+    std::fs::write(&json, "the last run's").unwrap();
+    let _ = std::fs::remove_file(&new);
+    std::os::unix::fs::symlink("/dev/full", &new).unwrap();
+    let url = format!("tcp://127.0.0.1:{}", port());
+    let arguments = [&SHORT[..], &["--topology", "pair", "--only", "latency"]].concat();
+    let mut other = rank(1, 2, &url, &arguments).spawn().unwrap();
+    let first = [&arguments[..], &["--out", name.to_str().unwrap()]].concat();
+    let first = Finished::from(rank(0, 2, &url, &first).output().unwrap());
+    assert!(other.wait().unwrap().success() && first.code == Some(1), "{first:?}");
+    assert!(String::from_utf8_lossy(&first.stdout).contains("tcp pair latency, 64 B"), "{first:?}");
+    let again = format!("bench report {}", name.with_extension("jsonl").display());
+    for part in ["cluster-full-at-last.json: ", "is the disk full?", &again] {
+        assert!(first.stderr.contains(part), "{part}: {first:?}");
+    }
+    assert_eq!(std::fs::read_to_string(json).unwrap(), "the last run's");
+    // The others were written, and nothing is left of the one that was not.
+    assert!(Cluster::page("full-at-last").ends_with("</html>\n") && !new.exists());
+    assert!(std::fs::read_to_string(name.with_extension("csv")).unwrap().lines().count() > 1);
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_the_last_report_alone() {
+    let name = out("cannot-begin");
+    let files = ["json", "jsonl", "csv", "html"].map(|ending| name.with_extension(ending));
+    files.iter().for_each(|file| std::fs::write(file, "the last run's").unwrap());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", taken.local_addr().unwrap());
+    let first = Finished::from(rank(0, 2, &url, &["--out", name.to_str().unwrap()]).output().unwrap());
+    assert_ne!(first.code, Some(0), "{first:?}");
+    for file in &files {
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "the last run's", "{}", file.display());
+    }
+}
+
+#[test]
 fn wrong_use_is_told_with_what_to_do() {
     let fails = |arguments: &[&str], part: &str| {
         let said = run(&[&["bench", "cluster"], arguments].concat()).failed(2);
@@ -455,13 +584,21 @@ fn wrong_use_is_told_with_what_to_do() {
     fails(&[&place[..], &["--coordinator", "ipc://x"]].concat(), "ranks meet over tcp");
     fails(&["--rank", "2", "--ranks", "2", "--coordinator", "tcp://127.0.0.1:1"], "ranks are 0 to 1");
     fails(&["--size", "8"], "a size is 16 B");
+    let help = run(&["bench", "cluster", "--help"]).printed();
+    assert!(help.contains("0 all was measured (but for what --limit left out"), "{help}");
     fails(&["--transport", "inproc"], "between ranks there is ipc, tcp");
     fails(&["--transport", "udp://x:1"], "between ranks there is ipc, tcp");
-    let at = [&place[..], &["--coordinator", "tcp://127.0.0.1:1", "--out", "/nowhere/x"]].concat();
+    let url = format!("tcp://127.0.0.1:{}", port());
+    let at = [&place[..], &["--coordinator", &url, "--out", "/nowhere/x"]].concat();
     fails(&at, "cannot write /nowhere/x.jsonl");
+    for name in ["folder/", "."] {
+        let at = [&place[..], &["--coordinator", &url, "--out", name]].concat();
+        fails(&at, "name the files in it, as in ");
+    }
     // Somebody listens there already.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", taken.local_addr().unwrap());
     let said = run(&[&["bench", "cluster"], &place[..], &["--coordinator", &url]].concat());
     assert!(said.code != Some(0) && said.stderr.contains(&url), "{said:?}");
+    assert!(said.stderr.contains("another port or address of this host by --coordinator"), "{said:?}");
 }

@@ -260,6 +260,25 @@ fn a_rank_that_is_killed_is_named_and_the_others_go_on() {
 }
 
 #[test]
+fn under_mpirun_a_killed_rank_ends_the_job_and_the_report_names_it() {
+    let directory = directory("cluster-mpirun-killed");
+    // The same run, of another launcher.
+    let beside = BESIDE.replace("srun -N4 $fabriq", "salloc --quiet -N4 mpirun $fabriq");
+    assert_ne!(beside, BESIDE);
+    let run = on_cluster(&directory, &[], &format!("{beside} kill -KILL $rank; wait $srun"));
+    assert_ne!(run.code, Some(0), "{run:#?}");
+    let report = report(&directory, &run);
+    assert!(steps(&report).count() >= 2, "{run:#?}");
+    let faults = report["faults"].as_array().unwrap();
+    assert!(faults.iter().any(|fault| fault["rank"] == 2), "{faults:?}");
+    let page = std::fs::read_to_string(directory.join("run.html")).unwrap();
+    assert!(
+        page.contains("rank 2 on h3") && page.contains("SIGTERM") && page.ends_with("</html>\n"),
+        "{page}"
+    );
+}
+
+#[test]
 fn a_rank_that_hangs_is_named_and_the_others_go_on() {
     let directory = directory("cluster-hung");
     // Slurm waits for it, so that it is ended when the others have.

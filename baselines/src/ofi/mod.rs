@@ -330,8 +330,11 @@ impl crate::Link for Link {
         for frame in frames.iter().cycle() {
             self.send(Body::Frame(frame.clone()))?;
             count = count.wrapping_add(1);
-            if count.is_multiple_of(16) && begun.elapsed() >= time {
-                break;
+            if count.is_multiple_of(16) {
+                crate::go_on()?;
+                if begun.elapsed() >= time {
+                    break;
+                }
             }
         }
         self.finish()

@@ -346,6 +346,7 @@ impl crate::Link for Link {
         loop {
             let chain: [Option<&Frame>; CHAIN] = std::array::from_fn(|_| frames.next());
             self.push(chain.into_iter().map(|frame| Body::Frame(frame.cloned().unwrap_or_default())))?;
+            crate::go_on()?;
             if begun.elapsed() >= time {
                 return self.finish();
             }

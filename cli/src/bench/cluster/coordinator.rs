@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::limits::{FAILED_STEPS_MAX, LEAVING_GRACE, RANKS_MAX};
+use super::limits::{FAILED_STEPS_MAX, LEAVING_GRACE, RANKS_MAX, STRANGERS_MAX};
 use super::options::Options;
-use super::plan::{self, Item};
-use super::protocol::{Flow, Found, Hello, Order, Say, Task};
+use super::plan::{Item, Plan};
+use super::protocol::{Flow, Found, Hello, Order, Party, Say, Task};
 use super::report::{End, Fault, Rank, Record, Skipped, Step};
 use crate::failure::Failure;
 use crate::units;
@@ -25,6 +25,8 @@ pub(super) enum Input {
     LinkDown,
     /// A signal ends the run.
     Interrupted(String),
+    /// Nobody wants to wait for its end any more.
+    Hurried,
 }
 
 /// What is to be done.
@@ -79,6 +81,7 @@ impl Phase {
 #[derive(Debug)]
 struct Current {
     number: u32,
+    item: Item,
     phase: Phase,
     /// Who takes part, each with those at the other ends of its flows.
     ranks: BTreeMap<u32, BTreeSet<u32>>,
@@ -102,12 +105,14 @@ enum State {
 }
 
 /// How a run has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) faults: usize,
     pub(super) refused: bool,
     pub(super) corrupt: bool,
     pub(super) interrupted: bool,
+    /// Somebody did not want to wait for the end.
+    pub(super) hurried: bool,
     pub(super) steps: usize,
 }
 
@@ -115,10 +120,10 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 pub(super) struct Coordinator {
     options: Options,
-    version: String,
+    party: Party,
     members: Vec<Standing>,
-    items: Vec<Item>,
-    /// Of the items, the one that is under way or next.
+    plan: Plan,
+    /// Of its items, the one that is under way or next.
     next: usize,
     steps: u32,
     state: State,
@@ -129,22 +134,25 @@ pub(super) struct Coordinator {
     /// Ranks that a signal ends, each with which, and until when it may be the end of all.
     leaving: BTreeMap<u32, String>,
     grace: Option<Instant>,
+    /// Processes that are none of the run's, by what they call themselves.
+    strangers: BTreeSet<u32>,
     verdict: Verdict,
 }
 
 impl Coordinator {
-    /// Waits for `ranks`, this one's own among them.
-    pub(super) fn new(options: Options, version: &str, ranks: u32, now: Instant) -> Result<Self, Failure> {
+    /// Waits for the ranks of `party`, this one's own among them.
+    pub(super) fn new(options: Options, party: Party, now: Instant) -> Result<Self, Failure> {
+        let ranks = party.ranks;
         if !(1..RANKS_MAX).contains(&ranks) {
             return Err(Failure::Usage(format!("{ranks} ranks: there are 1 to {}", RANKS_MAX - 1)));
         }
-        let items = plan::plan(&options, ranks);
-        let verdict = Verdict { faults: 0, refused: false, corrupt: false, interrupted: false, steps: 0 };
+        let plan = Plan::new(&options, ranks)?;
+        let verdict = Verdict::default();
         Ok(Self {
             options,
-            version: version.to_owned(),
+            party,
             members: (0..ranks).map(|_| Standing::Awaited).collect(),
-            items,
+            plan,
             next: 0,
             steps: 0,
             state: State::Joining,
@@ -154,6 +162,7 @@ impl Coordinator {
             interrupted: None,
             leaving: BTreeMap::new(),
             grace: None,
+            strangers: BTreeSet::new(),
             verdict,
         })
     }
@@ -191,13 +200,21 @@ impl Coordinator {
             Input::Said(rank, say) => self.said(now, rank, say),
             Input::Strange(rank, what) => self.refuse(now, rank, &what),
             Input::Gone(rank) => {
-                self.lost(now, rank, "its connection has ended: the process died, or its host", false)
+                let said = self.leaving.remove(&rank);
+                let why =
+                    said.as_deref().unwrap_or("its connection has ended: the process died, or its host");
+                self.lost(now, rank, why, false);
             }
             Input::LinkDown => {
                 let here = self.here();
                 self.out.extend(here.into_iter().map(|rank| Output::Order(rank, Order::Nothing)));
             }
             Input::Interrupted(why) => self.interrupt(now, why),
+            Input::Hurried if self.is_over() => {}
+            Input::Hurried => {
+                self.verdict.hurried = true;
+                self.end(now);
+            }
         }
     }
 
@@ -292,8 +309,9 @@ impl Coordinator {
     fn hello(&mut self, now: Instant, rank: u32, hello: Box<Hello>) {
         let count = self.members.len();
         let Some(member) = self.members.get_mut(rank as usize) else {
-            let why = format!("there are {count} ranks, and none is number {rank}");
-            return self.out.push(Output::Order(rank, Order::Refused { why }));
+            let none = || format!("there are {count} ranks, and none is number {rank}");
+            let why = self.party.difference(&hello.party).unwrap_or_else(none);
+            return self.turn_away(rank, why);
         };
         match member {
             Standing::Here(_) => {
@@ -310,15 +328,10 @@ impl Coordinator {
                 return self.out.push(Output::Order(rank, Order::Refused { why }));
             }
         }
-        let wrong = if hello.version != self.version {
-            Some(format!(
-                "its version is {}, and that of rank 0 is {}: copy one program to all hosts",
-                hello.version, self.version
-            ))
-        } else {
+        let wrong = self.party.difference(&hello.party).or_else(|| {
             let difference = self.options.difference(&hello.options);
             difference.map(|what| format!("{what}: give every rank the same arguments"))
-        };
+        });
         self.out.push(Output::Record(Record::Rank(Box::new(Rank::new(rank, &hello)))));
         self.members[rank as usize] = Standing::Here(hello);
         match wrong {
@@ -327,6 +340,16 @@ impl Coordinator {
                 self.out.push(Output::Order(rank, Order::Welcome));
                 self.joined(now);
             }
+        }
+    }
+
+    /// Sends home a process that is no rank of this run, and says so once.
+    fn turn_away(&mut self, rank: u32, why: String) {
+        self.out.push(Output::Order(rank, Order::Refused { why: why.clone() }));
+        self.out.push(Output::Order(rank, Order::Bye));
+        self.verdict.refused = true;
+        if self.strangers.len() < STRANGERS_MAX && self.strangers.insert(rank) {
+            self.fault(None, Some(rank), format!("{} was refused: {why}", rank_text(rank)));
         }
     }
 
@@ -397,9 +420,8 @@ impl Coordinator {
     // ---- steps ----
 
     fn begin_run(&mut self, now: Instant) {
-        let lacking: BTreeSet<&str> = self.items.iter().map(Item::scheme).collect();
         let mut faults = Vec::new();
-        for scheme in lacking {
+        for scheme in self.plan.schemes() {
             for (member, rank) in self.members.iter().zip(0..) {
                 if let Standing::Here(hello) = member
                     && let Some(why) = hello.lacks.get(scheme)
@@ -429,12 +451,12 @@ impl Coordinator {
 
     fn begin_next(&mut self, now: Instant) {
         loop {
-            let Some(item) = self.items.get(self.next).cloned() else {
+            let Some(item) = self.plan.item(self.next) else {
                 return self.end(now);
             };
             let over = |limit: Duration| now.saturating_duration_since(self.begun) >= limit;
             if let Some(limit) = self.options.limit.filter(|&limit| over(limit)) {
-                let (left, time) = (self.items.len() - self.next, units::time(limit));
+                let (left, time) = (self.plan.len() - self.next, units::time(limit));
                 let why = format!("{left} measurements were left when --limit {time} was over");
                 self.skip(None, why);
                 return self.end(now);
@@ -472,7 +494,7 @@ impl Coordinator {
         let number = self.steps;
         self.out.push(Output::Begin {
             item: self.next,
-            items: self.items.len(),
+            items: self.plan.len(),
             what: Box::new(item.clone()),
         });
         let mut of_rank: BTreeMap<u32, Vec<Flow>> = BTreeMap::new();
@@ -497,6 +519,7 @@ impl Coordinator {
         }
         self.state = State::Step(Box::new(Current {
             number,
+            item,
             phase: Phase::Binding,
             pending: ranks.keys().copied().collect(),
             ranks,
@@ -598,7 +621,7 @@ impl Coordinator {
         let State::Step(step) = std::mem::replace(&mut self.state, State::Over) else { return };
         let orders = step.ranks.keys().map(|&rank| Output::Order(rank, Order::Finish { step: step.number }));
         self.out.extend(orders);
-        let item = &self.items[self.next];
+        let item = &step.item;
         let took = now.saturating_duration_since(step.begun);
         match Step::new(step.number, item, &step.found, took) {
             Ok(record) => {
@@ -641,7 +664,7 @@ impl Coordinator {
         }
         // Without those that were lost, the same again; else it would fail again.
         if !step.lost {
-            let item = &self.items[self.next];
+            let item = &step.item;
             let why = step.why.unwrap_or_default();
             let why = format!(
                 "{} {} {}, {}: {why}",

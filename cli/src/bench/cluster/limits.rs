@@ -54,6 +54,9 @@ pub(super) const STREAM_BITS: u32 = 10;
 /// Ranks: what is left of 32 bits.
 pub(super) const RANKS_MAX: u32 = 1 << (32 - STREAM_BITS);
 
+/// Processes of other runs that a report names.
+pub(super) const STRANGERS_MAX: usize = 100;
+
 /// Steps in a row that may fail with every rank alive, until a run is given up.
 pub(super) const FAILED_STEPS_MAX: u32 = 20;
 
@@ -79,6 +82,9 @@ pub(super) const SLOW: f64 = 1.5;
 
 /// A heat map has no more ranks a side; beyond, several share a cell, and the slowest of them is shown.
 pub(super) const MAP_SIDE_MAX: usize = 64;
+
+/// Measurements of one run: a report has each of them in memory, in a kilobyte or two at least.
+pub(super) const ITEMS_MAX: u64 = 1_000_000;
 
 /// Rows of a table on the page: flows, slow links, failures.
 pub(super) const ROWS_MAX: usize = 200;

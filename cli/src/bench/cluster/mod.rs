@@ -27,7 +27,12 @@ mod usage;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_default;
 
 use super::note_debug_build;
 use crate::failure::{Failure, note};
@@ -39,7 +44,8 @@ use environment::Environment;
 pub(super) use options::Args;
 use options::Options;
 use output::Sink;
-use protocol::Hello;
+use plan::Plan;
+use protocol::{Hello, Party};
 use rank::Rank;
 use ranks::Ranks;
 pub(super) use report::Cluster;
@@ -54,6 +60,8 @@ struct Place {
     /// Where rank 0 listens, as others reach it.
     coordinator: String,
     launcher: String,
+    /// What the launcher calls this run.
+    job: Option<String>,
 }
 
 impl Place {
@@ -66,7 +74,7 @@ impl Place {
                         "nobody says where rank 0 is: add --coordinator tcp://HOST:PORT, the same for all ranks".to_owned(),
                     )
                 })?;
-                Self { rank, ranks, coordinator, launcher: "by hand".to_owned() }
+                Self { rank, ranks, coordinator, launcher: "by hand".to_owned(), job: None }
             }
             _ => {
                 let said = Ranks::of_this_process()?;
@@ -79,7 +87,7 @@ impl Place {
                 };
                 let job = said.job.as_ref().map(|job| format!(", job {job}")).unwrap_or_default();
                 let launcher = format!("{}{job}", said.launcher);
-                Self { rank: said.rank, ranks: said.size, coordinator, launcher }
+                Self { rank: said.rank, ranks: said.size, coordinator, launcher, job: said.job }
             }
         };
         if place.rank >= place.ranks {
@@ -98,6 +106,7 @@ impl Place {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = Options::new(args)?;
     let place = Place::new(args)?;
+    let party = Party::new(place.ranks, place.job.clone());
     let rank = |coordinator: String| {
         let environment = Environment::of_this_host();
         let (join, asked) = (options.join, options.schemes());
@@ -105,7 +114,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             .map_err(|error| Failure::Failed(format!("cannot write the options: {error}")))?;
         let lacks = asked.iter().filter_map(|scheme| Some((scheme.clone(), schemes::unavailable(scheme)?)));
         let hello = Hello {
-            version: version(),
+            party: party.clone(),
             host: environment.host.name.clone(),
             pid: std::process::id(),
             options,
@@ -115,15 +124,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let address = address(&place.coordinator).to_string();
         Ok::<_, Failure>(Rank { me: place.rank, coordinator, hello, address, join, leads: place.rank == 0 })
     };
+    // Every rank refuses what rank 0 does, instead of waiting for it.
+    Plan::new(&options, place.ranks)?;
     if place.rank > 0 {
         return rank(place.coordinator.clone())?.run();
     }
     note_debug_build();
-    let mut sink = Sink::new(args)?;
     let run = Run::new(&options, place.ranks, &place.launcher);
-    let server = Server::bind(&listening(&place.coordinator))?;
+    let server = Server::bind(&listening(&place.coordinator)).map_err(|failure| {
+        failure.with("rank 0 listens there; choose another port or address of this host by --coordinator, the same for all ranks")
+    })?;
+    let coordinator = Coordinator::new(options.clone(), party.clone(), Instant::now())?;
+    // Not before: a run that cannot begin leaves the last one's files alone.
+    let mut sink = Sink::new(args)?;
     sink.record(&Record::Run(Box::new(run.clone())))?;
-    let coordinator = Coordinator::new(options.clone(), &version(), place.ranks, Instant::now())?;
     let own = rank(near(&server.endpoint))?;
     let thread = std::thread::Builder::new().name("rank 0".to_owned());
     let own = thread
@@ -131,11 +145,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
     let mut cluster = Cluster::new(run);
     let led = server.lead(coordinator, &mut sink, &mut cluster);
-    if let Ok(Err(failure)) = own.join() {
+    let written = sink.finish(&cluster);
+    // All is written: from now on a signal ends the process.
+    for signal in [SIGINT, SIGTERM] {
+        let _ = register_conditional_default(signal, Arc::new(AtomicBool::new(true)));
+    }
+    let is_hurried = matches!(&led, Ok(verdict) if verdict.hurried);
+    if !is_hurried && let Ok(Err(failure)) = own.join() {
         note(&failure.into_text());
     }
-    let written = sink.finish(&cluster);
-    judge(led?).and(written)
+    match (led.and_then(judge), written) {
+        (Err(judged), Err(written)) => {
+            note(&written.into_text());
+            Err(judged)
+        }
+        (judged, written) => judged.and(written),
+    }
 }
 
 impl Cluster {
@@ -151,18 +176,9 @@ impl Cluster {
     }
 }
 
-/// All that both sides of a protocol must agree on.
-fn version() -> String {
-    format!(
-        "{} ({} build)",
-        env!("CARGO_PKG_VERSION"),
-        if cfg!(debug_assertions) { "debug" } else { "release" }
-    )
-}
-
 /// The exit code.
 fn judge(verdict: Verdict) -> Result<(), Failure> {
-    let Verdict { faults, refused, corrupt, interrupted, steps } = verdict;
+    let Verdict { faults, refused, corrupt, interrupted, hurried: _, steps } = verdict;
     let said = format!("{faults} things failed, as the report says; {steps} measurements were made");
     match () {
         () if corrupt => Err(Failure::Corrupt(said)),
@@ -232,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_the_worst() {
-        let good = Verdict { faults: 0, refused: false, corrupt: false, interrupted: false, steps: 3 };
+        let good = Verdict { steps: 3, ..Verdict::default() };
         assert!(judge(good).is_ok());
         assert!(matches!(judge(Verdict { steps: 0, ..good }), Err(Failure::Failed(_))));
         assert!(matches!(judge(Verdict { interrupted: true, ..good }), Err(Failure::Failed(_))));

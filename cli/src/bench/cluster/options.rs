@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use fabriq::{Endpoint, Flow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::limits::{DURATION, JOIN, PATIENCE, STREAMS_MAX, WARMUP};
+use super::plan::{somewhere, template};
 use crate::bench::SIZES;
 use crate::bench::payload::{HEADER, check_size};
 use crate::failure::Failure;
@@ -30,7 +32,8 @@ Every rank runs the same command line. Rank 0 leads, prints and writes the files
 number and hash. Latency is half of a round trip: no clock of one host is compared with that of another. A rank that does not \
 come, dies, hangs or lacks a transport is named, and the others go on without it.
 
-Exit codes of rank 0: 0 all was measured, 1 something was not, 2 wrong use or ranks that disagree, 4 data arrived damaged. \
+Exit codes of rank 0: 0 all was measured (but for what --limit left out, as the report says), 1 something was not, \
+2 wrong use or ranks that disagree, 4 data arrived damaged. \
 docs/cluster.md explains the report.";
 
 /// Who sends to whom.
@@ -203,9 +206,33 @@ pub(super) struct Options {
     pub(super) join: Duration,
 }
 
-fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
-    let all = if given.is_empty() { default } else { given };
-    all.to_vec()
+/// Whether a transport takes a URL, as far as that can be said without opening it.
+fn check_url(url: &str) -> Result<(), Failure> {
+    let wrong = |why: String| Failure::Usage(format!("--transport {url}: {why}"));
+    let endpoint = Endpoint::parse(url).map_err(|error| wrong(error.to_string()))?;
+    let transports = fabriq::transports();
+    let transport = transports.iter().find(|known| known.schemes().contains(&endpoint.scheme()));
+    // One that is not in this build is told of as lacking.
+    let Some(transport) = transport else { return Ok(()) };
+    let (duplex, send) = (Flow::Duplex, Flow::Send);
+    let taken =
+        transport.capabilities(&endpoint, duplex).or_else(|_| transport.capabilities(&endpoint, send));
+    taken.map(drop).map_err(|error| wrong(error.to_string()))
+}
+
+fn or<T: Clone + PartialEq>(given: &[T], default: &[T]) -> Vec<T> {
+    if given.is_empty() { default.to_vec() } else { each_once(given) }
+}
+
+/// Without what is said again: it would be measured twice under one name.
+fn each_once<T: Clone + PartialEq>(given: &[T]) -> Vec<T> {
+    let mut all = Vec::new();
+    for one in given {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+    all
 }
 
 impl Options {
@@ -220,8 +247,8 @@ impl Options {
             links: or(&args.links, &[1]),
             threads: or(&args.threads, &[1]),
             hwms: or(&hwms, &[None]),
-            rates: args.rates.clone(),
-            backgrounds: args.backgrounds.clone(),
+            rates: each_once(&args.rates),
+            backgrounds: each_once(&args.backgrounds),
             only: args.only,
             duration: args.duration.unwrap_or(DURATION),
             warmup: args.warmup.unwrap_or(WARMUP),
@@ -253,6 +280,9 @@ impl Options {
                     known.join(", ")
                 )));
             }
+        }
+        for transport in &self.transports {
+            check_url(&somewhere(&template(transport)))?;
         }
         for &size in self.sizes.iter().chain(&self.backgrounds) {
             check_size(size)?;
@@ -329,6 +359,76 @@ pub(super) mod tests {
         let options = options(&[]).unwrap();
         assert_eq!(options.topologies.len(), 7);
         assert_eq!((&*options.transports, &*options.parts), (&["tcp".to_owned()][..], &[1][..]));
+    }
+
+    #[test]
+    fn what_is_said_twice_is_measured_once() {
+        let twice = [
+            "--size",
+            "64",
+            "--size",
+            "1K",
+            "--size",
+            "64",
+            "--topology",
+            "pair,ring,pair",
+            "--hwm=5",
+            "--hwm=5",
+        ];
+        let more = [
+            "--rate",
+            "1k",
+            "--rate",
+            "1000",
+            "--background",
+            "64",
+            "--background",
+            "64",
+            "--transport",
+            "tcp",
+        ];
+        let options = options(&[&twice[..], &more, &["--transport", "tcp"]].concat()).unwrap();
+        assert_eq!(
+            (options.sizes, options.topologies),
+            (vec![64, 1024], vec![Topology::Pair, Topology::Ring])
+        );
+        assert_eq!((options.hwms, options.rates), (vec![Some(5)], vec![1000.0]));
+        assert_eq!((options.backgrounds, options.transports), (vec![64], vec!["tcp".to_owned()]));
+    }
+
+    #[test]
+    fn a_url_that_its_transport_does_not_take_is_found_before_anything_is_measured() {
+        for url in [
+            "tcp://127.0.0.1:*?sndbuf=1",
+            "tcp://{address}",
+            "epgm://lo",
+            "epgm://{address};10.0.0.1:7500",
+            "verbs://{address}:x",
+            "ofi://{address}:*?nothing=1",
+            "tcp://",
+        ] {
+            let said = options(&["--transport", url]).unwrap_err();
+            assert!(matches!(said, Failure::Usage(_)), "{said:?}");
+            let (said, scheme) = (said.into_text(), url.split_once("://").unwrap().0);
+            assert!(said.starts_with(&format!("--transport {scheme}://")), "{said}");
+        }
+        for url in [
+            "tcp",
+            "ipc",
+            "verbs",
+            "ofi",
+            "pgm",
+            "epgm",
+            "verbs://ib0:*",
+            "tcp://eth0:*",
+            "epgm://ib0;239.192.7.7:7500",
+            "ipc://@x",
+            "ofi://{address}:*?provider=tcp;ofi_rxm",
+            "epgm://lo;239.195.1.2:7511?rate_kbit=100000",
+            "tcp://[::1]:*",
+        ] {
+            assert!(options(&["--transport", url]).is_ok(), "{url}");
+        }
     }
 
     #[test]

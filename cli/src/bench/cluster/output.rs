@@ -1,5 +1,5 @@
-//! Where a run's records go as they come: a file of JSON Lines, and lines or a progress bar on stderr. At its end the
-//! document, the table of figures, and the page.
+//! Where a run's records go as they come: a file of JSON Lines, and lines or a progress bar on stderr. At its end the table of
+//! figures, the document, and the page; each of these files takes the place of the last run's when it is whole.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,9 +20,9 @@ use crate::units;
 /// Where records go.
 #[derive(Debug)]
 pub(super) struct Sink {
-    lines: Option<Named>,
     /// Made before anything is measured, so that a wrong name is found then.
-    finals: Vec<(Form, Named)>,
+    lines: Option<Named>,
+    finals: Vec<(Form, PathBuf)>,
     json: bool,
     bar: ProgressBar,
     begun: usize,
@@ -43,17 +43,10 @@ enum Form {
 }
 
 impl Named {
-    fn new(name: &Path, ending: &str) -> Result<Self, Failure> {
-        // Not `with_extension`, which would take `.5` off `run-1.5`.
-        let mut path = OsString::from(name);
-        path.push(ending);
-        let path = PathBuf::from(path);
+    fn new(path: PathBuf) -> Result<Self, Failure> {
         match File::create(&path) {
             Ok(file) => Ok(Self { path, file }),
-            Err(error) => Err(Failure::Usage(format!(
-                "cannot write {}: {error}; name files by --out in a folder that exists and is yours",
-                path.display()
-            ))),
+            Err(error) => Err(wrong_name(&path, &error.to_string())),
         }
     }
 
@@ -65,14 +58,49 @@ impl Named {
     }
 }
 
+/// Not `with_extension`, which would take `.5` off `run-1.5`.
+fn with_ending(name: &Path, ending: &str) -> PathBuf {
+    let mut path = OsString::from(name);
+    path.push(ending);
+    path.into()
+}
+
+fn wrong_name(path: &Path, why: &str) -> Failure {
+    Failure::Usage(format!(
+        "cannot write {}: {why}; name files by --out in a folder that exists and is yours",
+        path.display()
+    ))
+}
+
+/// Puts a whole file in the place of another, or leaves that one as it is.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let new = with_ending(path, ".tmp");
+    let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&new);
+        Failure::Failed(format!("cannot write {}: {error}; is the disk full?", path.display()))
+    })
+}
+
 impl Sink {
     pub(super) fn new(args: &Args) -> Result<Self, Failure> {
         let (mut lines, mut finals) = (None, Vec::new());
         if let Some(name) = &args.out {
-            lines = Some(Named::new(name, ".jsonl")?);
-            for (form, ending) in [(Form::Json, ".json"), (Form::Csv, ".csv"), (Form::Html, ".html")] {
-                finals.push((form, Named::new(name, ending)?));
+            if name.as_os_str().as_encoded_bytes().ends_with(b"/") || name.file_name().is_none() {
+                return Err(Failure::Usage(format!(
+                    "--out '{}' names a folder: name the files in it, as in {}",
+                    name.display(),
+                    name.join("result").display()
+                )));
             }
+            for (form, ending) in [(Form::Json, ".json"), (Form::Csv, ".csv"), (Form::Html, ".html")] {
+                let path = with_ending(name, ending);
+                if path.is_dir() {
+                    return Err(wrong_name(&path, "it is a folder"));
+                }
+                finals.push((form, path));
+            }
+            lines = Some(Named::new(with_ending(name, ".jsonl"))?);
         }
         let bar = ProgressBar::new(1);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {elapsed} {wide_msg}") {
@@ -107,6 +135,13 @@ impl Sink {
         written
     }
 
+    /// The run ends before its time.
+    pub(super) fn interrupted(&self, why: &str) {
+        self.say(&format!(
+            "{why}: what is under way is given up, then the report written; Ctrl-C again waits for no rank"
+        ));
+    }
+
     fn say(&self, text: &str) {
         if self.bar.is_hidden() {
             note(text);
@@ -120,17 +155,28 @@ impl Sink {
         format!("[{}/{}] {}: {}", self.begun + 1, self.items, title(&step.item), table::figures(step))
     }
 
-    /// The run is over.
-    pub(super) fn finish(mut self, cluster: &Cluster) -> Result<(), Failure> {
+    /// The run is over. What can be printed and written is, and the first failure told.
+    pub(super) fn finish(self, cluster: &Cluster) -> Result<(), Failure> {
         self.bar.finish_and_clear();
-        for (form, named) in &mut self.finals {
-            named.put(&match *form {
-                Form::Json => to_json(cluster)?,
-                Form::Csv => csv::of(cluster),
-                Form::Html => page::of(cluster),
-            })?;
+        let printed = if self.json { to_json(cluster) } else { Ok(table::of(cluster)) };
+        let printed = printed.and_then(|text| print(&text));
+        let mut written = Ok(());
+        for (form, path) in &self.finals {
+            let text = match form {
+                Form::Json => to_json(cluster),
+                Form::Csv => Ok(csv::of(cluster)),
+                Form::Html => Ok(page::of(cluster)),
+            };
+            written = written.and(text.and_then(|text| replace(path, &text)));
         }
-        print(&if self.json { to_json(cluster)? } else { table::of(cluster) })
+        let again = |failure: Failure| match &self.lines {
+            Some(lines) => failure.with(&format!(
+                "`fabriq bench report {}` makes the page of what was measured",
+                lines.path.display()
+            )),
+            None => failure,
+        };
+        written.map_err(again).and(printed)
     }
 }
 

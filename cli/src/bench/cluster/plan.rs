@@ -1,10 +1,14 @@
 //! What is measured in a run, one item after the other, and which flows an item has among the ranks that are left. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::limits::ITEMS_MAX;
 use super::options::{Only, Options, Topology};
 use super::protocol::{Flow, Kind, Traffic};
 use crate::bench::multicast::is_one_way;
+use crate::failure::Failure;
 
 /// One measurement. Its flows follow from the ranks that are there when it begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,43 +34,101 @@ pub(in crate::bench) struct Item {
     pub(in crate::bench) round: Option<u32>,
 }
 
-/// All items of a run of `ranks`.
-pub(super) fn plan(options: &Options, ranks: u32) -> Vec<Item> {
-    let mut items = Vec::new();
-    for transport in &options.transports {
-        let url = template(transport);
-        for &topology in &options.topologies {
-            add(&mut items, options, ranks, topology, &url);
+/// All items of a run, each made when it is asked for: a matrix of many ranks has very many.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Each with how many rounds of it there are, if it has any.
+    kinds: Vec<(Item, Option<u64>)>,
+    len: usize,
+}
+
+impl Plan {
+    /// Of a run of `ranks`.
+    pub(super) fn new(options: &Options, ranks: u32) -> Result<Self, Failure> {
+        let mut kinds = Vec::new();
+        for transport in &options.transports {
+            let url = template(transport);
+            for &topology in &options.topologies {
+                add(&mut kinds, options, ranks, topology, &url);
+            }
         }
+        let len: u64 = kinds.iter().map(count).sum();
+        if len > ITEMS_MAX {
+            return Err(Failure::Usage(format!(
+                "that is {len} measurements with {ranks} ranks, and a report has {ITEMS_MAX} at most: choose fewer by --topology, \
+                 --size and --only, or leave out --one-at-a-time"
+            )));
+        }
+        Ok(Self { kinds, len: len as usize })
     }
-    items
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The `number`th.
+    pub(super) fn item(&self, number: usize) -> Option<Item> {
+        let mut number = number as u64;
+        for kind in &self.kinds {
+            if number < count(kind) {
+                // No more than there may be items.
+                let round = kind.1.map(|_| number as u32);
+                return Some(Item { round, ..kind.0.clone() });
+            }
+            number -= count(kind);
+        }
+        None
+    }
+
+    /// The schemes of all.
+    pub(super) fn schemes(&self) -> BTreeSet<&str> {
+        self.kinds.iter().filter(|kind| count(kind) > 0).map(|(item, _)| item.scheme()).collect()
+    }
+}
+
+/// How many items are of a kind.
+fn count((_, rounds): &(Item, Option<u64>)) -> u64 {
+    rounds.unwrap_or(1)
+}
+
+/// All items of a run of `ranks`.
+#[cfg(test)]
+pub(super) fn plan(options: &Options, ranks: u32) -> Vec<Item> {
+    let plan = Plan::new(options, ranks).unwrap();
+    (0..plan.len()).map(|number| plan.item(number).unwrap()).collect()
 }
 
 /// The URL of a scheme where every host can listen; others stay as they are.
-fn template(transport: &str) -> String {
+pub(super) fn template(transport: &str) -> String {
     if transport.contains("://") {
         return transport.to_owned();
     }
     match transport {
         "ipc" => "ipc://*".to_owned(),
-        "pgm" => "pgm://{address};239.192.77.1".to_owned(),
+        "pgm" => "pgm://{address};239.192.77.1:17999".to_owned(),
         "epgm" => "epgm://{address};239.192.77.1:17999".to_owned(),
         scheme => format!("{scheme}://{{address}}:*"),
     }
 }
 
-fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology, url: &str) {
+/// A template's URL on some host.
+pub(super) fn somewhere(template: &str) -> String {
+    template.replace("{address}", "127.0.0.1")
+}
+
+fn add(kinds: &mut Vec<(Item, Option<u64>)>, options: &Options, ranks: u32, topology: Topology, url: &str) {
     // On a wire that goes one way there is one topology.
     let one_link = [1];
     // A subscriber hears everything over each of its links.
     let links = if topology == Topology::FanOut { &one_link[..] } else { &options.links };
-    let one_way = is_one_way(&url.replace("{address}", "127.0.0.1"));
+    let one_way = is_one_way(&somewhere(url));
     if topology != Topology::FanOut && one_way {
         return;
     }
     let rounds = if topology == Topology::Matrix { rounds(ranks, options.one_at_a_time) } else { 0 };
     // Where nothing goes back, nothing says when it came.
-    for kind in kinds(topology, options.only).into_iter().filter(|kind| !(one_way && kind.is_latency())) {
+    for kind in kinds_of(topology, options.only).into_iter().filter(|kind| !(one_way && kind.is_latency())) {
         for &parts in &options.parts {
             for &links in links {
                 for &threads in &options.threads {
@@ -87,15 +149,9 @@ fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology,
                                 round: None,
                             };
                             for load in loads(&item, options) {
-                                if topology != Topology::Matrix {
-                                    items.push(load);
-                                    continue;
-                                }
                                 // There and back is one measurement, each way of a stream one of its own.
-                                let rounds = if kind == Kind::Stream { 2 * rounds } else { rounds };
-                                items.extend(
-                                    (0..rounds).map(|round| Item { round: Some(round), ..load.clone() }),
-                                );
+                                let ways = if kind == Kind::Stream { 2 } else { 1 };
+                                kinds.push((load, (topology == Topology::Matrix).then_some(ways * rounds)));
                             }
                         }
                     }
@@ -105,7 +161,7 @@ fn add(items: &mut Vec<Item>, options: &Options, ranks: u32, topology: Topology,
     }
 }
 
-fn kinds(topology: Topology, only: Option<Only>) -> Vec<Kind> {
+fn kinds_of(topology: Topology, only: Option<Only>) -> Vec<Kind> {
     let kinds: &[Kind] = match topology {
         Topology::FanOut => &[Kind::Survey, Kind::Publish],
         Topology::Pool => &[Kind::Pool],
@@ -136,11 +192,11 @@ fn loads(item: &Item, options: &Options) -> Vec<Item> {
 }
 
 /// Rounds of a tournament of `ranks` in which every two meet once.
-fn rounds(ranks: u32, one_at_a_time: bool) -> u32 {
+fn rounds(ranks: u32, one_at_a_time: bool) -> u64 {
     match ranks {
         0 | 1 => 0,
-        _ if one_at_a_time => ranks * (ranks - 1) / 2,
-        _ => seats(ranks) - 1,
+        _ if one_at_a_time => u64::from(ranks) * u64::from(ranks - 1) / 2,
+        _ => u64::from(seats(ranks) - 1),
     }
 }
 
@@ -193,7 +249,7 @@ impl Item {
             Topology::Pair => left.windows(2).take(1).map(|pair| flow((pair[0], pair[1]))).collect(),
             Topology::Matrix => {
                 let round = self.round.unwrap_or(0);
-                let once = rounds(ranks, options.one_at_a_time).max(1);
+                let once = rounds(ranks, options.one_at_a_time).clamp(1, ITEMS_MAX) as u32;
                 let mut flows = match options.one_at_a_time {
                     true => vec![nth_pair(ranks, round % once)],
                     false => pairs(ranks, round % once),
@@ -296,8 +352,6 @@ impl Item {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::bench::cluster::options::tests::options;
 
@@ -311,7 +365,7 @@ mod tests {
     fn in_a_tournament_every_two_meet_once_and_nobody_twice_in_a_round() {
         for ranks in [2, 3, 4, 5, 8, 9, 64, 1000] {
             let mut met = BTreeSet::new();
-            for round in 0..rounds(ranks, false) {
+            for round in 0..rounds(ranks, false) as u32 {
                 let pairs = pairs(ranks, round);
                 let busy: BTreeSet<_> = pairs.iter().flat_map(|flow| [flow.from, flow.to]).collect();
                 assert_eq!(busy.len(), 2 * pairs.len(), "{ranks} ranks, round {round}: {pairs:?}");
@@ -321,9 +375,30 @@ mod tests {
             assert_eq!(met.len() as u32, ranks * (ranks - 1) / 2, "{ranks} ranks");
             if ranks < 10 {
                 let in_turn: BTreeSet<_> =
-                    (0..rounds(ranks, true)).map(|number| nth_pair(ranks, number)).collect();
+                    (0..rounds(ranks, true) as u32).map(|number| nth_pair(ranks, number)).collect();
                 assert_eq!(in_turn, met);
             }
+        }
+    }
+
+    #[test]
+    fn a_plan_of_many_ranks_costs_nothing_until_its_items_are_asked_for_and_one_of_too_many_is_refused() {
+        let few = ["--topology", "matrix", "--size", "64", "--only", "latency"];
+        let alone = [&few[..], &["--one-at-a-time"]].concat();
+        let made = Plan::new(&options(&alone).unwrap(), 1000).unwrap();
+        assert_eq!((made.len(), made.kinds.len()), (499_500, 1));
+        let rounds: Vec<_> = [0, 499_499].iter().map(|&at| made.item(at).unwrap().round).collect();
+        assert_eq!((rounds, made.item(499_500)), (vec![Some(0), Some(499_499)], None));
+        assert_eq!(Plan::new(&options(&few).unwrap(), 1000).unwrap().len(), 999);
+        // More than 32 bits can count.
+        for (arguments, ranks) in
+            [(&alone[..], 4_000_000), (&alone, 10_000), (&["--topology", "matrix"], 4_000_000)]
+        {
+            let said = Plan::new(&options(arguments).unwrap(), ranks).unwrap_err().into_text();
+            assert!(
+                said.contains("leave out --one-at-a-time") && said.contains(&ranks.to_string()),
+                "{said}"
+            );
         }
     }
 
@@ -388,8 +463,25 @@ mod tests {
 
     #[test]
     fn by_multicast_there_is_the_fan_out_alone() {
-        let options = options(&["--transport", "epgm", "--size", "64"]).unwrap();
-        let topologies: Vec<_> = plan(&options, 4).iter().map(|item| item.topology).collect();
-        assert_eq!(topologies, [Topology::FanOut]);
+        for scheme in ["epgm", "pgm"] {
+            let options = options(&["--transport", scheme, "--size", "64"]).unwrap();
+            let topologies: Vec<_> = plan(&options, 4).iter().map(|item| item.topology).collect();
+            assert_eq!(topologies, [Topology::FanOut], "{scheme}");
+        }
+    }
+
+    #[test]
+    fn a_bare_scheme_is_a_url_that_its_transport_takes() {
+        let schemes = crate::schemes::names();
+        for scheme in schemes.into_iter().filter(|scheme| *scheme != "inproc") {
+            let url = somewhere(&template(scheme));
+            let endpoint = fabriq::Endpoint::parse(&url).unwrap();
+            let transports = fabriq::transports();
+            let transport = transports.iter().find(|known| known.schemes().contains(&scheme)).unwrap();
+            let flow = if is_one_way(&url) { fabriq::Flow::Send } else { fabriq::Flow::Duplex };
+            let taken = transport.capabilities(&endpoint, flow);
+            assert!(taken.is_ok(), "{url}: {taken:?}");
+            assert_eq!(is_one_way(&url), scheme.ends_with("pgm"), "{url}");
+        }
     }
 }

@@ -65,7 +65,7 @@ pub(super) enum Say {
     Aborted {
         step: u32,
     },
-    /// A signal ends it.
+    /// A signal ends it, or it understands nothing.
     Leaving {
         why: String,
     },
@@ -103,10 +103,81 @@ pub(super) enum Order {
     Bye,
 }
 
+/// What all ranks of one run have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Party {
+    pub(super) version: String,
+    /// Of the sources that say how ranks speak: builds of one version may differ.
+    pub(super) sources: u64,
+    pub(super) ranks: u32,
+    /// The launcher's; by hand there is none.
+    pub(super) job: Option<String>,
+}
+
+/// FNV-1a of the sources of what ranks tell the coordinator and each other.
+const SOURCES: u64 = {
+    let sources: [&[u8]; 11] = [
+        include_bytes!("protocol.rs"),
+        include_bytes!("environment.rs"),
+        include_bytes!("environment/rdma.rs"),
+        include_bytes!("options.rs"),
+        include_bytes!("step/mod.rs"),
+        include_bytes!("step/course.rs"),
+        include_bytes!("step/echo.rs"),
+        include_bytes!("step/open.rs"),
+        include_bytes!("step/raw.rs"),
+        include_bytes!("step/stream.rs"),
+        include_bytes!("step/survey.rs"),
+    ];
+    let (mut hash, mut file) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while file < sources.len() {
+        let mut at = 0;
+        while at < sources[file].len() {
+            hash = (hash ^ sources[file][at] as u64).wrapping_mul(0x100_0000_01b3);
+            at += 1;
+        }
+        file += 1;
+    }
+    hash
+};
+
+impl Party {
+    /// Of this program.
+    pub(super) fn new(ranks: u32, job: Option<String>) -> Self {
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let version = format!("{} ({build} build)", env!("CARGO_PKG_VERSION"));
+        Self { version, sources: SOURCES, ranks, job }
+    }
+
+    /// Why a rank of `other` is none of this run's, if it is not.
+    pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        const COPY: &str = "copy one program to all hosts";
+        const APART: &str = "give each run a --coordinator port of its own";
+        match () {
+            () if self.version != other.version => Some(format!(
+                "its version is {}, and that of rank 0 is {}: {COPY}",
+                other.version, self.version
+            )),
+            () if self.sources != other.sources => {
+                Some(format!("it is another build of {} than rank 0: {COPY}", self.version))
+            }
+            () if self.job.is_some() && other.job.is_some() && self.job != other.job => {
+                let name = |party: &Self| party.job.clone().unwrap_or_default();
+                Some(format!("it is of job {}, and rank 0 is of job {}: {APART}", name(other), name(self)))
+            }
+            () if self.ranks != other.ranks => Some(format!(
+                "its run has {} ranks, and that of rank 0 has {}: give every rank the same --ranks, or {APART}",
+                other.ranks, self.ranks
+            )),
+            () => None,
+        }
+    }
+}
+
 /// A rank introduces itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Hello {
-    pub(super) version: String,
+    pub(super) party: Party,
     pub(super) host: String,
     /// Of this rank among those of its host.
     pub(super) pid: u32,
@@ -291,9 +362,13 @@ pub(super) fn message(of: &impl Serialize) -> Result<Message, Failure> {
 pub(super) fn parse<T: DeserializeOwned>(message: &Message) -> Result<T, String> {
     let mark = message.len().checked_sub(2).and_then(|at| message.part(at));
     if mark.is_none_or(|mark| mark != MARK) {
-        return Err("it does not speak as this version of `fabriq bench cluster` does".to_owned());
+        return Err("it does not speak as this version of `fabriq bench cluster` does; is it another program, or another \
+                    version's?"
+            .to_owned());
     }
-    serde_json::from_slice(message.body()).map_err(|error| format!("it says what cannot be read: {error}"))
+    serde_json::from_slice(message.body()).map_err(|error| {
+        format!("it says what cannot be read ({error}): it is another build; copy one program to all hosts")
+    })
 }
 
 #[cfg(test)]

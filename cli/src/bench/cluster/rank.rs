@@ -109,6 +109,7 @@ impl Rank {
         happened: &Receiver<Event>,
     ) -> Result<(), Failure> {
         let say = |say: &Say| -> Result<(), Failure> { Ok(socket.send(message(say)?)?) };
+        let ended_by = |signal| Failure::Failed(format!("rank {}: ended by {}", self.me, name(signal)));
         let begun = Instant::now();
         let (mut running, mut refused) = (None::<Running>, None::<String>);
         let (mut welcome, mut lost, mut leaving) = (false, Some(begun), None::<(Instant, i32)>);
@@ -116,7 +117,8 @@ impl Rank {
             // How long to wait for what may come.
             let limit = match (leaving, lost) {
                 (Some((since, _)), _) => Some(since + FAREWELL),
-                (None, Some(since)) if welcome => Some(since + ORPHAN),
+                // Who was refused waits for its goodbye too: a launcher ends a whole job when one rank of it fails.
+                (None, Some(since)) if welcome || refused.is_some() => Some(since + ORPHAN),
                 (None, _) if !welcome && refused.is_none() => Some(begun + self.join + ORPHAN),
                 (None, _) => None,
             };
@@ -128,9 +130,12 @@ impl Rank {
                 Ok(event) => event,
                 Err(_) => {
                     if let Some((_, signal)) = leaving {
-                        return Err(Failure::Failed(format!("rank {}: ended by {}", self.me, name(signal))));
+                        return Err(ended_by(signal));
                     }
-                    return Err(self.orphan(welcome, lost.is_some()));
+                    return Err(match refused {
+                        Some(why) => self.refused(&why),
+                        None => self.orphan(welcome, lost.is_some()),
+                    });
                 }
             };
             match event {
@@ -140,10 +145,13 @@ impl Rank {
                 }
                 Event::Link(false) => lost = Some(lost.unwrap_or_else(Instant::now)),
                 Event::Strange(what) => {
-                    return Err(Failure::Failed(format!(
-                        "{}: {what}; is it another program's port?",
-                        self.coordinator
-                    )));
+                    if welcome {
+                        say(&Say::Leaving { why: format!("it does not understand rank 0: {what}") })?;
+                    }
+                    return Err(Failure::Failed(format!("{}: {what}", self.coordinator)));
+                }
+                Event::Signal(SIGINT) if leaving.is_some_and(|(_, first)| first == SIGINT) => {
+                    return Err(ended_by(SIGINT));
                 }
                 Event::Signal(signal) => {
                     // The coordinator has probably heard the same one, and says goodbye when it has written all.
@@ -168,12 +176,7 @@ impl Rank {
                 }
                 Event::Order(Order::Bye) => {
                     end(running.take());
-                    return match (refused, leaving) {
-                        (Some(why), _) => {
-                            Err(Failure::Usage(format!("rank {} took no part: {why}", self.me)))
-                        }
-                        (None, _) => Ok(()),
-                    };
+                    return refused.map_or(Ok(()), |why| Err(self.refused(&why)));
                 }
                 Event::Order(Order::Prepare(task)) => {
                     end(running.take());
@@ -224,6 +227,10 @@ impl Rank {
         let thread = std::thread::Builder::new().name("step".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
         Ok(Running { step, inbox, context, aborted, thread, over: false, aborting: false })
+    }
+
+    fn refused(&self, why: &str) -> Failure {
+        Failure::Usage(format!("rank {} took no part: {why}", self.me))
     }
 
     fn orphan(&self, welcome: bool, lost: bool) -> Failure {

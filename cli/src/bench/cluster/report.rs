@@ -540,12 +540,12 @@ impl Step {
 pub(super) mod tests {
     use super::*;
     use crate::bench::cluster::options::tests::options;
-    use crate::bench::cluster::protocol::Hello;
+    use crate::bench::cluster::protocol::{Hello, Party};
 
     /// One on a host of its own, which is `n` and its number.
     pub(in crate::bench::cluster) fn rank(number: u32, environment: Environment) -> Rank {
         let hello = Hello {
-            version: String::new(),
+            party: Party::new(1, None),
             host: format!("n{number}"),
             pid: 1,
             options: serde_json::Value::Null,

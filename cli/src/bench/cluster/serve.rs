@@ -54,8 +54,15 @@ impl Server {
         let mut signals = Signals::new([SIGINT, SIGTERM])
             .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
         start("signals", move || {
+            let mut is_second = false;
             for signal in signals.forever() {
-                if inputs.send(Input::Interrupted(format!("{} ended it", name(signal)))).is_err() {
+                // Launchers send SIGTERM several times, or after SIGINT; who presses Ctrl-C again means it.
+                let input = match signal == SIGINT && is_second {
+                    true => Input::Hurried,
+                    false => Input::Interrupted(format!("{} ended it", name(signal))),
+                };
+                is_second |= signal == SIGINT;
+                if inputs.send(input).is_err() {
                     return;
                 }
             }
@@ -80,7 +87,12 @@ impl Server {
             };
             let now = Instant::now();
             match input {
-                Ok(input) => coordinator.handle(now, input),
+                Ok(input) => {
+                    if let Input::Interrupted(why) = &input {
+                        sink.interrupted(why);
+                    }
+                    coordinator.handle(now, input);
+                }
                 Err(_) => coordinator.tick(now),
             }
             self.put(&mut coordinator, sink, cluster, &mut broken);

@@ -19,6 +19,9 @@ enum Quirk {
     /// Says of its second step that it failed.
     Fails,
     OldVersion,
+    OtherBuild,
+    OtherJob,
+    OtherCount,
     OtherOptions,
     Lacks(&'static str),
 }
@@ -39,10 +42,14 @@ struct World {
     environment: Environment,
 }
 
+fn party(ranks: u32) -> Party {
+    Party { version: "1".to_owned(), sources: 1, ranks, job: Some("7".to_owned()) }
+}
+
 impl World {
     fn new(arguments: &[&str], ranks: u32, quirks: &[(u32, Quirk)]) -> Self {
         let now = Instant::now();
-        let coordinator = Coordinator::new(options(arguments).unwrap(), "1", ranks, now).unwrap();
+        let coordinator = Coordinator::new(options(arguments).unwrap(), party(ranks), now).unwrap();
         let quirks = quirks.iter().copied().collect();
         Self {
             coordinator,
@@ -65,6 +72,14 @@ impl World {
         if quirk == Some(&Quirk::OtherOptions) {
             told["sizes"] = serde_json::json!([7]);
         }
+        let mut party = self.coordinator.party.clone();
+        match quirk {
+            Some(Quirk::OldVersion) => party.version = "0".to_owned(),
+            Some(Quirk::OtherBuild) => party.sources ^= 1,
+            Some(Quirk::OtherJob) => party.job = Some("8".to_owned()),
+            Some(Quirk::OtherCount) => party.ranks += 1,
+            _ => {}
+        }
         let lacks = match quirk {
             Some(Quirk::Lacks(scheme)) => {
                 BTreeMap::from([((*scheme).to_owned(), "no such device".to_owned())])
@@ -72,7 +87,7 @@ impl World {
             _ => BTreeMap::new(),
         };
         Say::Hello(Box::new(Hello {
-            version: if quirk == Some(&Quirk::OldVersion) { "0" } else { "1" }.to_owned(),
+            party,
             host: format!("n{rank}"),
             pid: 1,
             options: told,
@@ -258,6 +273,12 @@ fn ranks_that_disagree_or_do_not_come_are_named_and_the_others_go_on() {
     for (quirk, part) in [
         (Quirk::Absent, "did not come within 60 s"),
         (Quirk::OldVersion, "its version is 0, and that of rank 0 is 1"),
+        (Quirk::OtherBuild, "it is another build of 1 than rank 0: copy one program"),
+        (Quirk::OtherJob, "it is of job 8, and rank 0 is of job 7"),
+        (
+            Quirk::OtherCount,
+            "its run has 5 ranks, and that of rank 0 has 4: give every rank the same --ranks",
+        ),
         (Quirk::OtherOptions, "its `sizes` is [7], and that of rank 0 is [64]"),
     ] {
         let world = World::new(&ALL, 4, &[(3, quirk)]).run();
@@ -350,6 +371,8 @@ fn the_time_limit_leaves_the_rest_and_says_how_much() {
         _ => None,
     });
     assert!(skipped.is_some_and(|why| why.ends_with("were left when --limit 15 s was over")), "{skipped:?}");
+    // The fault is that of rank 2: what a limit leaves out was asked for.
+    assert_eq!(world.coordinator.verdict().faults, 1);
 }
 
 #[test]
@@ -420,7 +443,7 @@ fn a_matrix_has_every_link_once() {
 #[test]
 fn steps_that_all_fail_are_given_up() {
     let mut coordinator =
-        Coordinator::new(options(&["--topology", "matrix"]).unwrap(), "1", 20, Instant::now()).unwrap();
+        Coordinator::new(options(&["--topology", "matrix"]).unwrap(), party(20), Instant::now()).unwrap();
     let world = World::new(&[], 20, &[]);
     let now = world.now;
     coordinator.options = world.coordinator.options.clone();
@@ -443,4 +466,55 @@ fn steps_that_all_fail_are_given_up() {
         }
     }
     assert_eq!(count, FAILED_STEPS_MAX);
+}
+
+#[test]
+fn a_number_that_no_rank_has_is_a_fault_told_once_and_its_process_is_sent_home() {
+    let mut world = World::new(&ALL, 2, &[]);
+    let mut hello = world.hello(2);
+    if let Say::Hello(hello) = &mut hello {
+        hello.party.ranks = 3;
+    }
+    for _ in 0..2 {
+        world.coordinator.handle(world.now, Input::Said(2, hello.clone()));
+        let outputs = world.coordinator.outputs();
+        let orders: Vec<_> = outputs.iter().filter(|out| matches!(out, Output::Order(..))).collect();
+        assert!(
+            matches!(
+                orders[..],
+                [Output::Order(2, Order::Refused { why }), Output::Order(2, Order::Bye)] if why.contains("--ranks")
+            ),
+            "{outputs:?}"
+        );
+        world.records.extend(outputs.into_iter().filter_map(|out| match out {
+            Output::Record(record) => Some(record),
+            _ => None,
+        }));
+    }
+    let world = world.run();
+    let faults = world.faults();
+    assert!(
+        faults.len() == 1 && faults[0].0 == Some(2) && faults[0].1.contains("its run has 3 ranks"),
+        "{faults:?}"
+    );
+    assert!(world.coordinator.verdict().refused && !world.steps().is_empty());
+}
+
+#[test]
+fn a_rank_that_has_said_why_it_leaves_is_lost_for_that() {
+    let mut world = World::new(&ALL, 3, &[]);
+    for rank in [0, 1, 2] {
+        let hello = world.hello(rank);
+        world.coordinator.handle(world.now, Input::Said(rank, hello));
+    }
+    world
+        .coordinator
+        .handle(world.now, Input::Said(2, Say::Leaving { why: "it does not understand".to_owned() }));
+    world.coordinator.handle(world.now, Input::Gone(2));
+    let outputs = world.coordinator.outputs();
+    let fault = outputs.iter().find_map(|output| match output {
+        Output::Record(Record::Fault(fault)) => Some(fault.why.as_str()),
+        _ => None,
+    });
+    assert_eq!(fault, Some("rank 2 on n2: it does not understand"));
 }

@@ -10,7 +10,8 @@ mod survey;
 
 use std::fmt::Debug;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use fabriq::{Context, Error, Message};
@@ -62,6 +63,7 @@ struct Floor<'a> {
     task: &'a Task,
     context: &'a Context,
     inbox: Sender<Inbox>,
+    aborted: &'a Arc<AtomicBool>,
 }
 
 impl Floor<'_> {
@@ -70,6 +72,11 @@ impl Floor<'_> {
             // Whoever does not listen any more has failed, and said so.
             let _ = self.inbox.send(Inbox(Event::Mark(mark)));
         }
+    }
+
+    /// For who waits for no message of fabriq's, and so does not see the context's end.
+    fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
     }
 }
 
@@ -95,7 +102,7 @@ pub(super) struct Rank<'a> {
     pub(super) address: &'a str,
     /// Its shutdown ends every wait.
     pub(super) context: &'a Context,
-    pub(super) aborted: &'a AtomicBool,
+    pub(super) aborted: &'a Arc<AtomicBool>,
 }
 
 impl Rank<'_> {
@@ -127,7 +134,8 @@ impl Rank<'_> {
             _ => return Err(Error::Terminated.into()),
         }
         let stage = Stage::default();
-        let floor = Floor { stage: &stage, task, context: self.context, inbox: sender };
+        let (context, aborted) = (self.context, self.aborted);
+        let floor = Floor { stage: &stage, task, context, inbox: sender, aborted };
         std::thread::scope(|scope| {
             let mut board = Board::new(&ends.actors);
             for actor in &mut ends.actors {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use baselines::ofi::Place;
 use baselines::perftest::{Server, Tool};
 use baselines::{Link, MARGIN, Run, Traffic as Way, Wait};
-use fabriq::{Context, Frame, SocketType};
+use fabriq::{Context, Error, Frame, SocketType};
 
 use super::super::protocol::{Flow, FlowFound, Kind, Task, ToolFigures, Traffic, Windows};
 use super::echo::counts;
@@ -167,6 +167,7 @@ impl<L: Link<Listener: Send> + 'static> Actor for Listener<L> {
     }
 
     fn run(&mut self, floor: &Floor<'_>) -> Result<Part, Failure> {
+        baselines::heed(floor.aborted);
         let link = L::accept(&self.listener, &self.run).map_err(failed)?;
         let size = self.run.bytes;
         if self.run.traffic == Way::PingPong {
@@ -179,13 +180,16 @@ impl<L: Link<Listener: Send> + 'static> Actor for Listener<L> {
         link.sink(|body| {
             let window = window.get_or_insert_with(|| Window::new(size, task.warmup, Some(task.duration)));
             checked = verifier.check(body);
-            if checked.is_err() || window.arrived(verifier.count) {
+            if checked.is_err() || floor.is_aborted() || window.arrived(verifier.count) {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         })
         .map_err(failed)?;
         checked?;
+        if floor.is_aborted() {
+            return Err(Error::Terminated.into());
+        }
         let measured = window.and_then(|window: Window| window.close(verifier.count));
         let Measured { messages, seconds, windows } = measured.ok_or_else(too_few)?;
         let flow = FlowFound { messages, seconds, ..of(self.flow) };
@@ -207,6 +211,7 @@ impl<L: Link<Address: Send> + 'static> Actor for Dialler<L> {
     }
 
     fn run(&mut self, floor: &Floor<'_>) -> Result<Part, Failure> {
+        baselines::heed(floor.aborted);
         let ring = Ring::new(floor.context, self.run.bytes)?;
         let mut link = L::connect(&self.to, &self.run).map_err(failed)?;
         if self.run.traffic == Way::Stream {
@@ -215,6 +220,9 @@ impl<L: Link<Address: Send> + 'static> Actor for Dialler<L> {
             return Ok(Part { steady: true, tool: self.ask_tool(floor), ..Part::default() });
         }
         let trips = closed_loop(&self.load, &ring, self.run.bytes, |frame, verifier| {
+            if floor.is_aborted() {
+                return Err(Error::Terminated.into());
+            }
             let checked = link.ping(&frame, |reply| {
                 let received = Instant::now();
                 verifier.check(reply).map(|()| received)
