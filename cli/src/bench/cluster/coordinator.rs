@@ -40,6 +40,11 @@ pub(super) enum Output {
         items: usize,
         what: Box<Item>,
     },
+    /// What a rank's last window came to, in the unit of [`Say::Now`].
+    Now {
+        rank: u32,
+        figure: f64,
+    },
 }
 
 /// What is known of a rank.
@@ -534,6 +539,12 @@ impl Coordinator {
 
     fn answer(&mut self, now: Instant, rank: u32, say: Say) {
         let State::Step(step) = &mut self.state else { return };
+        if let Say::Now { step: number, figure } = say {
+            if number == step.number && step.phase == Phase::Measuring && step.ranks.contains_key(&rank) {
+                self.out.push(Output::Now { rank, figure });
+            }
+            return;
+        }
         let (number, phase) = match &say {
             Say::Bound { step, .. } => (*step, Phase::Binding),
             Say::Connected { step } => (*step, Phase::Connecting),
@@ -543,7 +554,7 @@ impl Coordinator {
             Say::Aborted { step } => (*step, Phase::Aborting),
             // In the place of any answer.
             Say::Failed { step, .. } => (*step, Phase::Aborting),
-            Say::Hello(_) | Say::Leaving { .. } => return,
+            Say::Now { .. } | Say::Hello(_) | Say::Leaving { .. } => return,
         };
         if number != step.number || !step.ranks.contains_key(&rank) {
             return;

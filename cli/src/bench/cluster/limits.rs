@@ -19,6 +19,10 @@ pub(super) const STRETCH_MAX: u32 = 10;
 pub(super) const WINDOWS: u32 = 10;
 pub(super) const WARM_WINDOWS: u32 = 20;
 
+/// Of windows of what counts that are as long, the figures are told as they come: durations from ten times that. A message of each rank
+/// then is nothing beside what is measured.
+pub(super) const TOLD_WINDOW_MIN: Duration = Duration::from_secs(1);
+
 /// A warm-up is over when so many windows in a row differ by no more than that share of the smallest.
 pub(super) const STEADY_WINDOWS: usize = 4;
 pub(super) const STEADY_SHARE: f64 = 0.05;

@@ -13,6 +13,7 @@ use super::options::Args;
 use super::plan::Item;
 use super::report::{Cluster, Record, Step};
 use super::{csv, page, table};
+use crate::bench::table::microseconds;
 use crate::failure::{Failure, note};
 use crate::info::{print, to_json};
 use crate::units;
@@ -27,6 +28,9 @@ pub(super) struct Sink {
     bar: ProgressBar,
     begun: usize,
     items: usize,
+    /// What is measured, and whose figures are shown meanwhile: those of the rank that has told one first.
+    what: Option<Item>,
+    shown: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -110,7 +114,7 @@ impl Sink {
             // Rarely, since it wakes a thread beside those that are measured.
             bar.enable_steady_tick(Duration::from_millis(500));
         }
-        Ok(Self { lines, finals, json: args.json, bar, begun: 0, items: 0 })
+        Ok(Self { lines, finals, json: args.json, bar, begun: 0, items: 0, what: None, shown: None })
     }
 
     /// A measurement begins.
@@ -119,6 +123,26 @@ impl Sink {
         self.bar.set_length(items as u64);
         self.bar.set_position(item as u64);
         self.bar.set_message(title(what));
+        (self.what, self.shown) = (Some(what.clone()), None);
+    }
+
+    /// What a rank's last window came to: messages in a second, or microseconds one way.
+    pub(super) fn now(&mut self, rank: u32, figure: f64) {
+        let Some(what) = self.what.as_ref().filter(|_| *self.shown.get_or_insert(rank) == rank) else {
+            return;
+        };
+        let figure = if what.kind.is_latency() {
+            microseconds(figure)
+        } else {
+            let bytes = figure * what.size as f64;
+            format!("{} msg/s, {}", units::per_second(figure), units::bytes_per_second(bytes))
+        };
+        let text = format!("{}: now {figure} at rank {rank}", title(what));
+        if self.bar.is_hidden() {
+            note(&format!("[{}/{}] {text}", self.begun + 1, self.items));
+        } else {
+            self.bar.set_message(text);
+        }
     }
 
     /// Writes a record, and shows it.

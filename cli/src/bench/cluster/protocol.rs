@@ -50,6 +50,11 @@ pub(super) enum Say {
     Steady {
         step: u32,
     },
+    /// What a window of what counts came to: messages in a second, or the median one way in microseconds.
+    Now {
+        step: u32,
+        figure: f64,
+    },
     Measured {
         step: u32,
     },

@@ -131,6 +131,7 @@ impl Server {
                         }
                     }
                     Output::Begin { item, items, what } => sink.begin(item, items, &what),
+                    Output::Now { rank, figure } => sink.now(rank, figure),
                     Output::Record(mut record) => {
                         cluster.compare_raw(&mut record);
                         if let Err(failure) = sink.record(&record) {

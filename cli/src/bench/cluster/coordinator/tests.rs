@@ -192,7 +192,7 @@ impl World {
                             inputs.extend(self.answer(rank, order));
                         }
                         Output::Record(record) => self.records.push(record),
-                        Output::Begin { .. } => {}
+                        Output::Begin { .. } | Output::Now { .. } => {}
                     }
                 }
             }
@@ -312,6 +312,32 @@ fn what_nobody_can_run_is_skipped_with_its_reason() {
     // One for each topology.
     assert_eq!((skipped.len(), world.steps().len()), (7, 0));
     assert_eq!(world.faults().len(), 3);
+}
+
+#[test]
+fn what_a_window_comes_to_is_shown_while_figures_count() {
+    let mut world = World::new(&["--topology", "pair", "--only", "throughput"], 2, &[]);
+    let now = world.now;
+    let hellos = [0, 1].map(|rank| (rank, world.hello(rank)));
+    hellos.into_iter().for_each(|(rank, hello)| world.coordinator.handle(now, Input::Said(rank, hello)));
+    let step = 1;
+    for say in [
+        Say::Bound { step, endpoints: vec![Vec::new()] },
+        Say::Connected { step },
+        Say::Steady { step },
+        Say::Measured { step },
+    ] {
+        world.coordinator.outputs();
+        world.coordinator.handle(now, Input::Said(1, Say::Now { step, figure: 7.0 }));
+        let shown = world.coordinator.outputs().contains(&Output::Now { rank: 1, figure: 7.0 });
+        assert_eq!(shown, matches!(say, Say::Measured { .. }), "before {say:?}");
+        [0, 1].map(|rank| world.coordinator.handle(now, Input::Said(rank, say.clone())));
+    }
+    world.coordinator.handle(now, Input::Said(1, Say::Now { step: 1, figure: 7.0 }));
+    assert!(
+        !world.coordinator.outputs().iter().any(|output| matches!(output, Output::Now { .. })),
+        "too late"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::limits::{STRETCH_MAX, WARM_WINDOWS, WINDOWS};
+use super::super::limits::{STRETCH_MAX, TOLD_WINDOW_MIN, WARM_WINDOWS, WINDOWS};
 use super::super::protocol::Task;
 use super::super::steady::{Steadiness, is_precise};
 
@@ -154,6 +154,11 @@ impl Course {
         matches!(self.state, State::Counting { .. })
     }
 
+    /// Whether the figure of the window that is over is worth a word before the end.
+    pub(super) fn is_told(&self) -> bool {
+        self.counts() && !self.background && self.window >= TOLD_WINDOW_MIN
+    }
+
     /// Whether the warm-up ended since figures were steady.
     pub(super) fn was_steady(&self) -> bool {
         self.steady
@@ -224,6 +229,21 @@ mod tests {
         let (marks, windows) = run(Some(0.0001), false, noise);
         assert_eq!((marks[1].1, windows), (Mark::Measured, 100));
         assert_eq!(run(Some(0.01), false, |_| 5.0).1, 10);
+    }
+
+    #[test]
+    fn figures_of_long_windows_are_told_while_they_count() {
+        let begun = Instant::now();
+        let told = |duration: Duration, background: bool, at: At| {
+            let task = Task { duration, ..task(None) };
+            let mut course = Course::new(&task, background, begun);
+            course.look(begun + MS, at);
+            course.is_told()
+        };
+        let long = WINDOWS * TOLD_WINDOW_MIN;
+        assert!(told(long, false, At::Measuring));
+        assert!(!told(long, false, At::Warming) && !told(long, true, At::Measuring));
+        assert!(!told(long - MS, false, At::Measuring));
     }
 
     #[test]

@@ -140,6 +140,7 @@ impl Gauge {
                     self.tails.push(tail);
                 }
                 self.window_ns.reset();
+                floor.tell(&self.course, median);
                 let mark = self.course.figure(now, median);
                 if mark == Some(Mark::Measured) {
                     self.seconds = (now - self.begun).as_secs_f64();

@@ -21,7 +21,7 @@ use super::protocol::{FlowFound, Found, Order, Say, Task, ToolFigures, Windows};
 use super::usage::Sample;
 use crate::bench::payload::Ring;
 use crate::failure::Failure;
-use course::{At, Mark, Stage};
+use course::{At, Course, Mark, Stage};
 use open::{Ends, Opening};
 
 /// What reaches a step that is under way.
@@ -41,6 +41,8 @@ enum Event {
     Order(Order),
     /// One of its threads has got somewhere.
     Mark(Mark),
+    /// A window of one of its threads came to this.
+    Figure(f64),
     /// One of its threads has ended; whether it was one that echoes.
     Ended(Result<Part, Failure>, bool),
 }
@@ -67,6 +69,13 @@ struct Floor<'a> {
 }
 
 impl Floor<'_> {
+    /// Tells what a window came to, if it is worth a word.
+    fn tell(&self, course: &Course, figure: f64) {
+        if course.is_told() {
+            let _ = self.inbox.send(Inbox(Event::Figure(figure)));
+        }
+    }
+
     fn mark(&self, mark: Option<Mark>) {
         if let Some(mark) = mark {
             // Whoever does not listen any more has failed, and said so.
@@ -204,6 +213,7 @@ impl Rank<'_> {
                         say(Say::Measured { step });
                     }
                 }
+                Ok(Event::Figure(figure)) => say(Say::Now { step, figure }),
                 Ok(Event::Ended(part, is_server)) => board.end(part?, is_server),
             }
             let is_over = board.running == 0 && (is_raw || floor.stage.at() >= At::Stopping);

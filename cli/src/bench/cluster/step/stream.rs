@@ -234,6 +234,7 @@ impl Sink {
             Look::Window => {
                 let (before, since) = std::mem::replace(&mut count.window, (count.arrived, now));
                 let rate = (count.arrived - before) as f64 / (now - since).as_secs_f64().max(1e-9);
+                floor.tell(&count.course, rate);
                 let mark = count.course.figure(now, rate);
                 if mark == Some(Mark::Measured) {
                     self.end(count, now);
