@@ -84,9 +84,11 @@ impl OfiFabric {
                 self.events.push_back(Event::Rejected { connection: key, rejection, private });
             }
             Phase::Established => self.disconnected(key, Cause::Peer),
-            // What tcp and net say of an answer that is not theirs, or cut short.
-            Phase::Connecting if matches!(reason.os_errno(), libc::ENOPROTOOPT | libc::EINPROGRESS) => {
-                self.unreachable(key, stranger(Malformed::NotOurs));
+            // An answer that is not theirs has many names in tcp and net: ENOPROTOOPT, EINPROGRESS, EIO.
+            Phase::Connecting => {
+                let mut failure = failure(reason);
+                failure.remedy.get_or_insert_with(|| REMEDY.to_owned());
+                self.unreachable(key, failure);
             }
             _ => self.unreachable(key, failure(reason)),
         }
