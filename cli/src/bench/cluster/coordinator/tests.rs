@@ -331,7 +331,9 @@ fn what_a_window_comes_to_is_shown_while_figures_count() {
         world.coordinator.handle(now, Input::Said(1, Say::Now { step, figure: 7.0 }));
         let shown = world.coordinator.outputs().contains(&Output::Now { rank: 1, figure: 7.0 });
         assert_eq!(shown, matches!(say, Say::Measured { .. }), "before {say:?}");
-        [0, 1].map(|rank| world.coordinator.handle(now, Input::Said(rank, say.clone())));
+        for rank in [0, 1] {
+            world.coordinator.handle(now, Input::Said(rank, say.clone()));
+        }
     }
     world.coordinator.handle(now, Input::Said(1, Say::Now { step: 1, figure: 7.0 }));
     assert!(
