@@ -32,10 +32,8 @@ impl Chooser {
         let of_any_port = SocketAddr::new(at.ip(), 0);
         if chosen.is_err() && at.port() != 0 && self.choose(At::Local(of_any_port), options, Some(at)).is_ok()
         {
-            return Err(Failure::new(
-                "fi_getinfo",
-                if is_forbidden(at) { libc::EACCES } else { libc::EADDRINUSE },
-            ));
+            let errno = if is_forbidden(at) { libc::EACCES } else { libc::EADDRINUSE };
+            return Err(Failure::new("fi_getinfo", errno));
         }
         chosen
     }

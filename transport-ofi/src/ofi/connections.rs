@@ -188,18 +188,13 @@ impl OfiFabric {
     }
 
     /// The same, by a hello on a wire.
-    pub(super) fn greeted(&mut self, connection: ConnectionId, hello: &Hello) {
-        let has_room = self.has_room(connection);
+    fn greeted(&mut self, connection: ConnectionId, hello: &Hello) {
         let Some(it) = self.connections.find_mut(connection) else { return };
         let (Some(listener), Way::Unconnected { wire: Some(wire), peer, .. }) = (it.listener, &mut it.way)
         else {
             return;
         };
         let Some(listening) = self.listeners.find(listener) else { return self.destroy(connection) };
-        if !has_room {
-            it.asks = Some(Box::new(hello.clone()));
-            return;
-        }
         let provider = listening.provider.clone();
         let (from, local) = (wire.peer().unwrap_or(([0, 0, 0, 0], 0).into()), wire.local());
         *peer = device::Address::from_bytes(&hello.name);
@@ -210,22 +205,19 @@ impl OfiFabric {
         self.guests.retain(|(key, _)| *key != connection);
         if !is_ours || !same {
             // Says which provider there is.
-            self.refuse(connection, &PrivateData::EMPTY);
-            return self.destroy(connection);
+            return self.reject(connection, &PrivateData::EMPTY);
         }
         let found = self.chooser.for_answering(&provider, local, &options);
         let found = found.and_then(|info| Ok((self.device_of(&info, Kind::Unconnected)?, info)));
         let Ok((device, info)) = found else {
-            self.refuse(connection, &PrivateData::EMPTY);
-            return self.destroy(connection);
+            return self.reject(connection, &PrivateData::EMPTY);
         };
         let fetches = self.devices.find(device).and_then(|device| device.fetches);
         // A stranger from another host has no memory here: he would have us write to somebody else's, and find out by our answer what
         // it holds.
         let is_here = from.ip().is_loopback() || local.is_some_and(|local| local.ip() == from.ip());
         if fetches.is_some() && !is_here {
-            self.refuse(connection, &PrivateData::EMPTY);
-            return self.destroy(connection);
+            return self.reject(connection, &PrivateData::EMPTY);
         }
         let witness = hello.witness.filter(|_| fetches == Some(true));
         if let Some(it) = self.connections.find_mut(connection) {
@@ -239,22 +231,23 @@ impl OfiFabric {
         self.say_request(listener, connection, device, from, hello.private);
     }
 
-    /// Whether the listener that a guest has come to has room for another connection that is not up yet.
-    fn has_room(&self, guest: ConnectionId) -> bool {
-        let listener = self.connections.find(guest).and_then(|it| it.listener);
-        let comes =
-            |it: &&Connection| it.listener == listener && matches!(it.phase, Phase::Open | Phase::Accepting);
-        self.connections.iter().map(|(_, it)| it).filter(comes).count() < ACCEPTING_MAX
-    }
-
-    /// Lets guests in who had to wait for others, the oldest first.
+    /// Lets guests in who have said who they are, the oldest first, as far as their listeners have room for connections that are not up
+    /// yet.
     pub(super) fn admit(&mut self) {
-        let waits = |key: &ConnectionId| self.connections.find(*key).is_some_and(|it| it.asks.is_some());
-        let waiting: Vec<_> = self.guests.iter().map(|(key, _)| *key).filter(waits).collect();
-        for key in waiting {
-            if self.has_room(key)
-                && let Some(asks) = self.connections.find_mut(key).and_then(|it| it.asks.take())
-            {
+        let asks = |key: &ConnectionId| self.connections.find(*key).is_some_and(|it| it.asks.is_some());
+        let asking: Vec<_> = self.guests.iter().map(|(key, _)| *key).filter(asks).collect();
+        let mut full = Vec::new();
+        for key in asking {
+            let Some(listener) = self.connections.find(key).map(|it| it.listener) else { continue };
+            let comes = |it: &Connection| {
+                it.listener == listener && matches!(it.phase, Phase::Open | Phase::Accepting)
+            };
+            if full.contains(&listener) {
+                continue;
+            }
+            if self.connections.iter().filter(|(_, it)| comes(it)).count() >= ACCEPTING_MAX {
+                full.push(listener);
+            } else if let Some(asks) = self.connections.find_mut(key).and_then(|it| it.asks.take()) {
                 self.greeted(key, &asks);
             }
         }
@@ -301,9 +294,9 @@ impl OfiFabric {
         let stands_alone = network.fabric.shares_memory() || network.provider.ends_with(";ofi_rxm");
         let watch = |queue: &CompletionQueue| {
             let token = epoll::EventData::new_u64(QUEUE);
-            queue.fd().map_or(Ok(()), |fd| epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN))
+            let add = |fd| epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN);
+            queue.fd().map_or(Ok(()), add).map_err(super::epoll_failure)
         };
-        let watch = |queue: &CompletionQueue| watch(queue).map_err(super::epoll_failure);
         let mut own = None;
         if stands_alone {
             watch(own.insert(CompletionQueue::open(&device.domain, completions).map_err(failure)?))?;

@@ -225,7 +225,10 @@ impl OfiFabric {
             match wire.progress() {
                 None => break,
                 Some(Heard::Hello(hello)) => match it.phase {
-                    Phase::Guest => self.greeted(key, &hello),
+                    Phase::Guest => {
+                        it.asks = Some(Box::new(hello));
+                        self.admit();
+                    }
                     Phase::Connecting => self.answered(key, &hello),
                     _ => self.end_wire(key, Failure::new("the hello", libc::EPROTO)),
                 },

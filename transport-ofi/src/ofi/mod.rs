@@ -109,7 +109,7 @@ struct Connection {
     options: OfiOptions,
     /// The listener it came by.
     listener: Option<ListenerId>,
-    /// What a guest has said, for whom there was no room.
+    /// What a guest has said who is not let in yet.
     asks: Option<Box<Hello>>,
     device: Option<DeviceId>,
     /// What its endpoint is made of.
