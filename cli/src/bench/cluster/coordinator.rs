@@ -539,12 +539,6 @@ impl Coordinator {
 
     fn answer(&mut self, now: Instant, rank: u32, say: Say) {
         let State::Step(step) = &mut self.state else { return };
-        if let Say::Now { step: number, figure } = say {
-            if number == step.number && step.phase == Phase::Measuring && step.ranks.contains_key(&rank) {
-                self.out.push(Output::Now { rank, figure });
-            }
-            return;
-        }
         let (number, phase) = match &say {
             Say::Bound { step, .. } => (*step, Phase::Binding),
             Say::Connected { step } => (*step, Phase::Connecting),
@@ -554,12 +548,20 @@ impl Coordinator {
             Say::Aborted { step } => (*step, Phase::Aborting),
             // In the place of any answer.
             Say::Failed { step, .. } => (*step, Phase::Aborting),
-            Say::Now { .. } | Say::Hello(_) | Say::Leaving { .. } => return,
+            // No answer: said while others are due.
+            Say::Now { step, .. } => (*step, Phase::Measuring),
+            Say::Hello(_) | Say::Leaving { .. } => return,
         };
         if number != step.number || !step.ranks.contains_key(&rank) {
             return;
         }
         match say {
+            Say::Now { figure, .. } => {
+                if step.phase == phase {
+                    self.out.push(Output::Now { rank, figure });
+                }
+                return;
+            }
             Say::Failed { why, corrupt, .. } => {
                 self.verdict.corrupt |= corrupt;
                 let why = format!("{}: {why}", self.name(rank));
